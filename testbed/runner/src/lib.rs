@@ -1,0 +1,1 @@
+//! Runs firmware images in the software machine.
