@@ -1,2 +1,57 @@
-//! Every chore of the workspace.
-fn main() {}
+//! Every chore of the workspace: `cargo xtask <verb>`.
+//!
+//! The two verbs that a newcomer needs are `boot` and `test`; both set up what they miss. The others are
+//! the parts that `test` is made of, and what a maintainer does now and then.
+
+mod bare;
+mod check;
+mod features;
+mod proc;
+mod rules;
+mod setup;
+mod ui;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Builds, boots, tests and measures the SVSM crates and their reference firmware.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Look for QEMU, a bare-metal `core` and a linker; install what is missing or name the command.
+    Setup(setup::Args),
+    /// Run every check: format, lints, tests, documentation, features, rules, packaging.
+    Test(check::Args),
+    /// Check what a program can check of the house rules.
+    Rules,
+    /// Build every pair of features of every published crate.
+    Features,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Setup(args) => setup::command(&args),
+        Verb::Test(args) => check::command(&args),
+        Verb::Rules => rules::command(),
+        Verb::Features => features::command(),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            ui::failure(&format!("{error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
