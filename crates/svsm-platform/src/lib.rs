@@ -3,3 +3,15 @@
 #![doc = include_str!("../README.md")]
 //! ## Feature flags
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
+
+pub mod addr; // addresses, page sizes and ranges, none of which mix
+pub mod claim; // values others told us, and how they become facts
+pub mod cpu; // registers as types, and the instructions that reach them
+pub mod encryption; // how an entry's address says private or shared: a value
+mod error;
+pub mod irq; // interrupt masking, which locks take
+pub mod level; // VMPLs and rings
+pub mod page; // pages whose visibility is part of their type
+pub mod seam; // one trait per capability: what a platform's back end implements
+
+pub use error::{Blame, Error, Result};

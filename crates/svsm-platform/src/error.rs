@@ -1,0 +1,68 @@
+use core::fmt;
+
+use crate::addr::GpaRange;
+
+/// What this crate's functions answer.
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// Whose fault an error is. The answer to each is different: a result code for the guest, the firmware's decision about the
+/// host, a defect report about us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The guest asked for what it must not have.
+    Guest,
+    /// The host, or hardware that it emulates, broke its contract.
+    Host,
+    /// The code that called us passed what does not fit.
+    Caller,
+    /// A defect here.
+    Us,
+}
+
+/// What went wrong, and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Error {
+    /// The guest named memory that is not all its own.
+    NotGuestMemory {
+        /// The memory it named.
+        range: GpaRange,
+    },
+    /// No address of the wanted kind has this number.
+    NoSuchAddress {
+        /// The number.
+        value: u64,
+    },
+    /// The number does not lie on the bound that was asked for.
+    Misaligned {
+        /// The number.
+        value: u64,
+    },
+    /// Broken invariant of this crate; the number names the place.
+    Bug(u16),
+}
+
+impl Error {
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::NotGuestMemory { .. } => Blame::Guest,
+            Self::NoSuchAddress { .. } | Self::Misaligned { .. } => Blame::Caller,
+            Self::Bug(_) => Blame::Us,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotGuestMemory { range } => write!(f, "guest does not own all of {range}"),
+            Self::NoSuchAddress { value } => write!(f, "no address has the number {value:#x}"),
+            Self::Misaligned { value } => write!(f, "{value:#x} is not aligned"),
+            Self::Bug(place) => write!(f, "broken invariant {place} of svsm-platform"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}

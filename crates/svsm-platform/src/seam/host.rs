@@ -1,0 +1,146 @@
+use core::fmt;
+
+use crate::{
+    addr::Gpa,
+    cpu::{cpuid::Registers, msr::Msr},
+};
+
+/// The size of one access to a port or a device register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Width {
+    /// 8 bits.
+    Byte,
+    /// 16 bits.
+    Word,
+    /// 32 bits.
+    Dword,
+    /// 64 bits; not for ports.
+    Qword,
+}
+
+impl Width {
+    /// Size in bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Byte => 1,
+            Self::Word => 2,
+            Self::Dword => 4,
+            Self::Qword => 8,
+        }
+    }
+
+    /// A word with the bits of one access set.
+    #[must_use]
+    pub const fn mask(self) -> u64 {
+        match self {
+            Self::Byte => 0xff,
+            Self::Word => 0xffff,
+            Self::Dword => 0xffff_ffff,
+            Self::Qword => u64::MAX,
+        }
+    }
+}
+
+/// I/O ports, whoever stands behind them.
+///
+/// What is read is the host's word. Only the bits of the width are looked at and answered.
+pub trait PortCall {
+    /// Why an access did not happen.
+    type Error: Copy + fmt::Debug;
+
+    /// Reads a port.
+    ///
+    /// # Errors
+    /// Why it was not read; [`Width::Qword`] never is.
+    fn port_read(&mut self, port: u16, width: Width) -> Result<u32, Self::Error>;
+
+    /// Writes a port.
+    ///
+    /// # Errors
+    /// Why it was not written; [`Width::Qword`] never is.
+    fn port_write(&mut self, port: u16, width: Width, value: u32) -> Result<(), Self::Error>;
+}
+
+/// Model-specific registers that the host emulates.
+pub trait MsrCall {
+    /// Why an access did not happen.
+    type Error: Copy + fmt::Debug;
+
+    /// Reads a register; the answer is the host's word.
+    ///
+    /// # Errors
+    /// Why it was not read.
+    fn msr_read(&mut self, msr: Msr) -> Result<u64, Self::Error>;
+
+    /// Writes a register.
+    ///
+    /// # Errors
+    /// Why it was not written.
+    fn msr_write(&mut self, msr: Msr, value: u64) -> Result<(), Self::Error>;
+}
+
+/// Memory-mapped device registers.
+///
+/// Only the bits of the width are looked at and answered.
+pub trait MmioCall {
+    /// Why an access did not happen.
+    type Error: Copy + fmt::Debug;
+
+    /// Reads a device register; the answer is the host's word.
+    ///
+    /// # Errors
+    /// Why it was not read.
+    fn mmio_read(&mut self, at: Gpa, width: Width) -> Result<u64, Self::Error>;
+
+    /// Writes a device register.
+    ///
+    /// # Errors
+    /// Why it was not written.
+    fn mmio_write(&mut self, at: Gpa, width: Width, value: u64) -> Result<(), Self::Error>;
+}
+
+/// CPUID leaves as the host tells them.
+pub trait CpuidCall {
+    /// Why there is no answer.
+    type Error: Copy + fmt::Debug;
+
+    /// Asks for a leaf; the answer is the host's word, even where it looks like the processor's.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Result<Registers, Self::Error>;
+}
+
+/// All ways to ask the host for a device's or a register's answer.
+pub trait HostCall: PortCall + MsrCall + MmioCall + CpuidCall {}
+
+impl<H: PortCall + MsrCall + MmioCall + CpuidCall> HostCall for H {}
+
+macro_rules! by_reference {
+    ($seam:ident { $(fn $method:ident($($name:ident: $kind:ty),*) -> $answer:ty;)+ }) => {
+        impl<H: $seam + ?Sized> $seam for &mut H {
+            type Error = H::Error;
+
+            $(fn $method(&mut self, $($name: $kind),*) -> Result<$answer, H::Error> {
+                H::$method(self, $($name),*)
+            })+
+        }
+    };
+}
+
+by_reference!(PortCall {
+    fn port_read(port: u16, width: Width) -> u32;
+    fn port_write(port: u16, width: Width, value: u32) -> ();
+});
+by_reference!(MsrCall {
+    fn msr_read(msr: Msr) -> u64;
+    fn msr_write(msr: Msr, value: u64) -> ();
+});
+by_reference!(MmioCall {
+    fn mmio_read(at: Gpa, width: Width) -> u64;
+    fn mmio_write(at: Gpa, width: Width, value: u64) -> ();
+});
+by_reference!(CpuidCall {
+    fn cpuid(leaf: u32, subleaf: u32) -> Registers;
+});
