@@ -3,3 +3,5 @@
 #![doc = include_str!("../README.md")]
 //! ## Feature flags
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
+
+pub mod rmp; // SEV-SNP: who owns a page, and who may use it
