@@ -135,7 +135,7 @@ impl TssWithPorts {
         Self {
             tss: Tss::new(),
             closed: [0xff; 8192],
-            end: 0xff,
+            end: [0xff; 4],
         }
     }
 
