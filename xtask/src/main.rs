@@ -4,11 +4,13 @@
 //! the parts that `test` is made of, and what a maintainer does now and then.
 
 mod bare;
+mod book;
 mod check;
 mod features;
 mod proc;
 mod rules;
 mod setup;
+mod tools;
 mod ui;
 mod workspace;
 
@@ -36,6 +38,8 @@ enum Verb {
     Test(check::Args),
     /// Check what a program can check of the house rules.
     Rules,
+    /// Build the book into book/book.
+    Book,
     /// Build every pair of features of every published crate.
     Features,
 }
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::command(&args),
         Verb::Test(args) => check::command(&args),
         Verb::Rules => rules::command(),
+        Verb::Book => book::command(),
         Verb::Features => features::command(),
     };
     match outcome {
