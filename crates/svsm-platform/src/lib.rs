@@ -9,6 +9,8 @@ pub mod claim; // values others told us, and how they become facts
 pub mod cpu; // registers as types, and the instructions that reach them
 pub mod encryption; // how an entry's address says private or shared: a value
 mod error;
+pub mod fault; // instructions that may fault, and where execution goes on
+pub mod frame; // the registers of an interrupted program
 pub mod irq; // interrupt masking, which locks take
 pub mod level; // VMPLs and rings
 pub mod page; // pages whose visibility is part of their type

@@ -77,6 +77,12 @@ impl Tss {
         }
     }
 
+    /// Where the entry of an exception stack stands, for entry code that moves it; not a multiple of 8.
+    #[must_use]
+    pub const fn ist_offset(ist: Ist) -> usize {
+        core::mem::offset_of!(Self, ist) + (ist.as_u8() as usize - 1) * 8
+    }
+
     /// Sets the stack on which ring 0 starts when it is entered from ring 3; `top` is where it grows from.
     pub const fn set_kernel_stack(&mut self, top: Gva) {
         self.rsp = [top.as_u64(), 0, 0];
@@ -194,6 +200,8 @@ mod tests {
         tss.set_ist(Ist::new(7).unwrap(), gva(0x8000));
         assert_eq!(tss.kernel_stack(), 0x1000);
         assert_eq!({ tss.ist }, [0x2000, 0, 0, 0, 0, 0, 0x8000]);
+        assert_eq!(Tss::ist_offset(Ist::new(1).unwrap()), 36);
+        assert_eq!(Tss::ist_offset(Ist::new(7).unwrap()), 84);
         assert!(Ist::new(0).is_none() && Ist::new(8).is_none());
     }
 }
