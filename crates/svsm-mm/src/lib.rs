@@ -1,5 +1,22 @@
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "alloc", doc = include_str!("../README.md"))] // its example needs a host
+#![cfg_attr(
+    not(feature = "alloc"),
+    doc = "Memory management of a paravisor: see README.md.\n"
+)]
 //! ## Feature flags
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+#[cfg(test)]
+extern crate std;
+
+mod error;
+pub mod frame; // who owns physical memory: bump, buddy, per-CPU cache
+pub mod table; // page tables, and the tokens of flushes they ask for
+pub mod window; // how software reaches a physical page
+
+pub use error::{Error, Result};
