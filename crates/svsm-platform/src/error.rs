@@ -1,6 +1,6 @@
 use core::fmt;
 
-use crate::addr::GpaRange;
+use crate::{addr::GpaRange, percpu::CpuIndex};
 
 /// What this crate's functions answer.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -38,6 +38,16 @@ pub enum Error {
         /// The number.
         value: u64,
     },
+    /// A CPU's own value is borrowed already.
+    SlotBorrowed {
+        /// The CPU.
+        cpu: CpuIndex,
+    },
+    /// There is no value for this CPU.
+    NoSlot {
+        /// The CPU.
+        cpu: CpuIndex,
+    },
     /// Broken invariant of this crate; the number names the place.
     Bug(u16),
 }
@@ -48,7 +58,10 @@ impl Error {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::NotGuestMemory { .. } => Blame::Guest,
-            Self::NoSuchAddress { .. } | Self::Misaligned { .. } => Blame::Caller,
+            Self::NoSuchAddress { .. }
+            | Self::Misaligned { .. }
+            | Self::SlotBorrowed { .. }
+            | Self::NoSlot { .. } => Blame::Caller,
             Self::Bug(_) => Blame::Us,
         }
     }
@@ -60,6 +73,8 @@ impl fmt::Display for Error {
             Self::NotGuestMemory { range } => write!(f, "guest does not own all of {range}"),
             Self::NoSuchAddress { value } => write!(f, "no address has the number {value:#x}"),
             Self::Misaligned { value } => write!(f, "{value:#x} is not aligned"),
+            Self::SlotBorrowed { cpu } => write!(f, "the value of cpu {cpu} is borrowed already"),
+            Self::NoSlot { cpu } => write!(f, "cpu {cpu} has no value of its own"),
             Self::Bug(place) => write!(f, "broken invariant {place} of svsm-platform"),
         }
     }

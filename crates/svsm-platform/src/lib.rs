@@ -13,7 +13,11 @@ pub mod fault; // instructions that may fault, and where execution goes on
 pub mod frame; // the registers of an interrupted program
 pub mod irq; // interrupt masking, which locks take
 pub mod level; // VMPLs and rings
+pub mod lock; // spin and reader-writer locks
+pub mod once; // a cell that is written once
 pub mod page; // pages whose visibility is part of their type
+pub mod percpu; // what each CPU has of its own
 pub mod seam; // one trait per capability: what a platform's back end implements
+mod sync;
 
 pub use error::{Blame, Error, Result};
