@@ -94,12 +94,10 @@ mod tests {
     #[test]
     fn stubs_push_their_vector_and_an_error_code_where_the_processor_does_not() {
         let code = entries::<Nobody> as *const u8;
+        #[expect(unsafe_code, reason = "reads code")]
         let byte = |at: usize| {
             // SAFETY: the 256 stubs take 4096 bytes.
-            #[expect(unsafe_code, reason = "reads code")]
-            unsafe {
-                code.add(at).read()
-            }
+            unsafe { code.wrapping_add(at).read() }
         };
         const PUSH_BYTE: u8 = 0x6a;
         const PUSH_DWORD: u8 = 0x68;
