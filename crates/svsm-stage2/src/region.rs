@@ -99,6 +99,8 @@ pub enum Region {
     Linear,
     /// The SVSM's first instruction.
     Entry,
+    /// Stage2's first instructions: the 64-bit one and the 32-bit one.
+    Stage2Entry,
 }
 
 impl fmt::Display for Region {
@@ -125,6 +127,7 @@ impl fmt::Display for Region {
             Self::Image => "address space for svsm segments",
             Self::Linear => "address space of the linear mapping",
             Self::Entry => "svsm entry point",
+            Self::Stage2Entry => "stage2 entry point",
         };
         f.write_str(name)
     }
