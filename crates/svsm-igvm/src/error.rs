@@ -1,0 +1,127 @@
+//! What can go wrong.
+
+use core::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::executable::ElfFault;
+use crate::file::FileError;
+use crate::loader::Refusal;
+use crate::manifest::{ManifestFault, Place};
+use crate::report::Report;
+
+/// A result of this crate.
+pub type Result<T> = core::result::Result<T, Error>;
+
+/// Why an image was not built or not understood. This is a tool's error: it
+/// names files, lines and offsets, so that a person finds the place.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    Io {
+        /// What was tried: "read" or "write".
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The manifest breaks a rule.
+    Manifest {
+        /// The manifest's file.
+        name: String,
+        /// The line and column, if the manifest came as text.
+        place: Option<Place>,
+        /// The key; empty if the text itself is wrong.
+        key: String,
+        /// The rule.
+        fault: ManifestFault,
+    },
+    /// The manifest has no program of this name.
+    UnknownElf {
+        /// The name.
+        name: String,
+    },
+    /// An ELF file cannot be part of an image.
+    Elf {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        fault: ElfFault,
+    },
+    /// The loader does not take what the manifest needs.
+    Loader(Refusal),
+    /// A budget is exceeded; the report's table says which.
+    Budget(Box<Report>),
+    /// An IGVM file is damaged or hostile.
+    File(FileError),
+}
+
+impl Error {
+    pub(crate) fn reading(path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            verb: "read",
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { verb, path, source } => {
+                write!(f, "cannot {verb} {}: {source}", path.display())
+            }
+            Self::Manifest {
+                name,
+                place,
+                key,
+                fault,
+            } => {
+                f.write_str(name)?;
+                if let Some(place) = place {
+                    write!(f, ":{place}")?;
+                }
+                if key.is_empty() {
+                    write!(f, ": {fault}")
+                } else {
+                    write!(f, ": {key}: {fault}")
+                }
+            }
+            Self::UnknownElf { name } => write!(
+                f,
+                "the manifest has no program \"{name}\": there are \"svsm\", \"stage2\" and its \
+                 services"
+            ),
+            Self::Elf { path, fault } => write!(f, "{}: {fault}", path.display()),
+            Self::Loader(refusal) => refusal.fmt(f),
+            Self::Budget(report) => write!(f, "the image exceeds its budget\n{report}"),
+            Self::File(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::Elf { fault, .. } => Some(fault),
+            Self::File(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Loader(refusal)
+    }
+}

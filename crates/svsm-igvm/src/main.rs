@@ -1,0 +1,201 @@
+//! The command `svsm-igvm`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use svsm_igvm::file::ImageFile;
+use svsm_igvm::{Error, Manifest, diff, inspect, manifest};
+
+/// Lays out, writes, inspects and compares IGVM images of paravisors.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Exit status:\n  \
+        0  done; for diff: the images are the same\n  \
+        1  the answer is no: the images differ, or a budget is exceeded\n  \
+        2  refused: a file, a manifest or the command line is wrong"
+)]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Inspect(Inspect),
+    Diff(Diff),
+    Manifest(CheckManifest),
+}
+
+/// Shows what is in an IGVM file, whoever wrote it.
+///
+/// Damaged files are refused with the offset and the header at fault. Remarks
+/// at the end tell what is strange about a file that can be loaded.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  svsm-igvm inspect svsm.igvm\n  \
+        svsm-igvm inspect --json svsm.igvm | jq '.platforms[].launch_pages'")]
+struct Inspect {
+    /// The IGVM file
+    file: PathBuf,
+    /// Print JSON, with every header by itself
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows what differs between two IGVM files, header by header and page by page.
+///
+/// File offsets and compatibility masks may differ: two files are the same if
+/// they make the same guest in the same order.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  svsm-igvm diff yesterday.igvm today.igvm")]
+struct Diff {
+    /// An IGVM file
+    left: PathBuf,
+    /// The file to compare it with
+    right: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Checks an image manifest, or prints an example.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  svsm-igvm manifest --example > image.toml\n  \
+        svsm-igvm manifest image.toml"
+)]
+struct CheckManifest {
+    /// The manifest to check
+    #[arg(required_unless_present = "example")]
+    file: Option<PathBuf>,
+    /// Print a manifest that has every key, with comments
+    #[arg(long, conflicts_with = "file")]
+    example: bool,
+    /// Print the manifest as JSON, with all defaults
+    #[arg(long, conflicts_with = "example")]
+    json: bool,
+}
+
+/// What a verb found, if it found an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+}
+
+fn main() -> ExitCode {
+    let answer = match Command::parse().verb {
+        Verb::Inspect(verb) => verb.run(),
+        Verb::Diff(verb) => verb.run(),
+        Verb::Manifest(verb) => verb.run(),
+    };
+    match answer {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(Failure(message)) => {
+            eprintln!("svsm-igvm: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Why there is no answer, for people.
+#[derive(Debug)]
+struct Failure(String);
+
+impl<E: core::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Inspect {
+    fn run(&self) -> Result<Answer, Failure> {
+        let bytes = read(&self.file)?;
+        let inspection = inspect(&bytes).map_err(|error| about(&self.file, &error))?;
+        if self.json {
+            print(&to_json(&inspection)?)?;
+        } else {
+            print(&inspection.to_string())?;
+        }
+        Ok(Answer::Yes)
+    }
+}
+
+impl Diff {
+    fn run(&self) -> Result<Answer, Failure> {
+        let (left, right) = (read(&self.left)?, read(&self.right)?);
+        let left = ImageFile::read(&left).map_err(|error| about(&self.left, &error))?;
+        let right = ImageFile::read(&right).map_err(|error| about(&self.right, &error))?;
+        let differences = diff(&left, &right);
+        if self.json {
+            print(&to_json(&differences)?)?;
+        } else {
+            print(
+                &differences
+                    .iter()
+                    .map(|line| format!("{line}\n"))
+                    .collect::<String>(),
+            )?;
+        }
+        Ok(if differences.is_empty() {
+            Answer::Yes
+        } else {
+            Answer::No
+        })
+    }
+}
+
+impl CheckManifest {
+    fn run(&self) -> Result<Answer, Failure> {
+        let Some(file) = &self.file else {
+            print(manifest::EXAMPLE)?;
+            return Ok(Answer::Yes);
+        };
+        let manifest = Manifest::load(file)?;
+        if self.json {
+            print(&to_json(&manifest)?)?;
+        } else {
+            print(&format!("{}: good\n", file.display()))?;
+        }
+        Ok(Answer::Yes)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes = std::fs::read(path);
+    Ok(bytes.map_err(|source| Error::Io {
+        verb: "read",
+        path: path.to_owned(),
+        source,
+    })?)
+}
+
+fn about(path: &Path, error: &impl core::error::Error) -> Failure {
+    Failure(format!("{}: {error}", path.display()))
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// Prints to standard output. A reader that has seen enough is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Command::command().debug_assert();
+    }
+}

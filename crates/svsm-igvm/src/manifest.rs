@@ -1,0 +1,300 @@
+//! The image manifest: what goes into an image, in TOML.
+//!
+//! Every key is described in the [example](EXAMPLE), which is a complete
+//! manifest. Unknown keys are refused, because a misspelt one would otherwise
+//! change the image without a word.
+
+use core::fmt;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::error::{Error, Result};
+use crate::report::Kind;
+
+mod check;
+mod place;
+mod size;
+
+pub use check::ManifestFault;
+pub use place::Place;
+pub use size::Size;
+
+/// A complete manifest with a comment for every key.
+pub const EXAMPLE: &str = include_str!("manifest/example.toml");
+
+/// What goes into an image.
+///
+/// All fields are public, so that a build system can take a manifest from a
+/// file and change it; [`check`](Self::check) then says whether it still holds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub struct Manifest {
+    /// The platforms that the image supports.
+    pub platforms: Vec<Platform>,
+    /// Whether messages of a panic and other details may leave the guest. This
+    /// is part of the measured image.
+    #[serde(default)]
+    pub debug: bool,
+    /// The SVSM itself.
+    pub svsm: Svsm,
+    /// The first stage, which runs in low memory and enters the SVSM.
+    pub stage2: Stage2,
+    /// The user-mode programs, `init` first.
+    #[serde(default, rename = "service")]
+    pub services: Vec<Service>,
+    /// What the SVSM wants to know from the host at start.
+    #[serde(default)]
+    pub parameters: Parameters,
+    /// Memory that the host must provide beside the SVSM's own.
+    #[serde(default)]
+    pub required_memory: Vec<RequiredMemory>,
+    /// Facts about an unprotected machine.
+    #[serde(default)]
+    pub native: Native,
+    /// Limits that fail the build when they are exceeded.
+    #[serde(default)]
+    pub budgets: Budgets,
+}
+
+/// A platform of a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Platform {
+    /// A machine without memory protection.
+    Native,
+    /// AMD SEV-SNP. This version cannot build it and says so.
+    Snp,
+    /// Intel TDX. This version cannot build it and says so.
+    Tdx,
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Snp => "snp",
+            Self::Tdx => "tdx",
+        })
+    }
+}
+
+/// The SVSM: its program and the memory that is its own.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Svsm {
+    /// The ELF file, linked in the top 2 GiB.
+    pub elf: PathBuf,
+    /// The guest-physical address of its private memory.
+    #[serde(default = "Svsm::default_base")]
+    pub base: u64,
+    /// How much private memory it has.
+    #[serde(default = "Svsm::default_size")]
+    pub size: Size,
+    /// The stack of the boot CPU, without its guard pages.
+    #[serde(default = "Svsm::default_stack")]
+    pub stack: Size,
+}
+
+impl Svsm {
+    const fn default_base() -> u64 {
+        0x80_0000_0000
+    }
+
+    const fn default_size() -> Size {
+        Size::new(16 << 20)
+    }
+
+    const fn default_stack() -> Size {
+        Size::new(64 << 10)
+    }
+}
+
+/// The first stage.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage2 {
+    /// The ELF file, linked below 640 KiB.
+    pub elf: PathBuf,
+}
+
+/// A user-mode program.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name in the archive.
+    pub name: String,
+    /// Its ELF file.
+    pub elf: PathBuf,
+}
+
+/// The parameter areas that the SVSM wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    /// The number of virtual processors.
+    pub vp_count: Option<Area>,
+    /// The memory map.
+    pub memory_map: Option<Area>,
+    /// The ACPI table of processors.
+    pub madt: Option<Area>,
+    /// A flattened device tree.
+    pub device_tree: Option<Area>,
+    /// The command line.
+    pub command_line: Option<Area>,
+}
+
+/// A parameter area: its size, or a table of size and `optional`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Area {
+    /// How much the host may write.
+    pub size: Size,
+    /// Whether the area is left out for a loader that cannot fill it.
+    pub optional: bool,
+}
+
+impl<'de> Deserialize<'de> for Area {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> core::result::Result<Self, D::Error> {
+        size::area(deserializer)
+    }
+}
+
+/// Memory that the host must provide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequiredMemory {
+    /// The guest-physical address of the first byte.
+    pub base: u64,
+    /// How much.
+    pub size: Size,
+}
+
+/// Facts about an unprotected machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Native {
+    /// The base port of the 16550 that carries the log.
+    pub console_port: u16,
+    /// The ACPI PM1a control port, by which the machine is powered off.
+    pub pm1a_control_port: u16,
+}
+
+impl Default for Native {
+    fn default() -> Self {
+        Self {
+            console_port: 0x3f8,
+            pm1a_control_port: 0x604,
+        }
+    }
+}
+
+/// Limits that fail the build when they are exceeded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budgets {
+    /// All pages of the image.
+    pub pages: Option<u64>,
+    /// Pages that pass through the launch update of a protected platform.
+    pub launch_pages: Option<u64>,
+    /// Pages that are measured.
+    pub measured_pages: Option<u64>,
+    /// The size of the file.
+    pub file: Option<Size>,
+    /// Pages of one kind.
+    #[serde(default)]
+    pub kinds: BTreeMap<Kind, u64>,
+}
+
+impl Manifest {
+    /// Reads a manifest from a file. Paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read, else as [`parse`](Self::parse).
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::reading(path, source))?;
+        let mut manifest = Self::parse(&text, &path.display().to_string())?;
+        if let Some(folder) = path.parent() {
+            for elf in manifest.elves_mut() {
+                *elf = folder.join(&*elf);
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// Reads a manifest from its text; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] names the line, the key and the rule that it breaks.
+    pub fn parse(text: &str, name: &str) -> Result<Self> {
+        let manifest: Self = toml::from_str(text).map_err(|error| {
+            let place = error.span().map(|span| Place::of(text, span.start));
+            let fault = ManifestFault::Syntax(error.message().to_owned());
+            Error::Manifest {
+                name: name.to_owned(),
+                place,
+                key: String::new(),
+                fault,
+            }
+        })?;
+        manifest.check().map_err(|error| match error {
+            Error::Manifest {
+                place: None,
+                key,
+                fault,
+                ..
+            } => Error::Manifest {
+                name: name.to_owned(),
+                place: Place::of_key(text, &key),
+                key,
+                fault,
+            },
+            other => other,
+        })?;
+        Ok(manifest)
+    }
+
+    /// Takes the ELF file called `name` (`svsm`, `stage2`, or a service) from
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::UnknownElf`] if the manifest has no such program.
+    pub fn replace_elf(&mut self, name: &str, path: &Path) -> Result<()> {
+        let elf = match name {
+            "svsm" => Some(&mut self.svsm.elf),
+            "stage2" => Some(&mut self.stage2.elf),
+            _ => self
+                .services
+                .iter_mut()
+                .find(|service| service.name == name)
+                .map(|service| &mut service.elf),
+        };
+        *elf.ok_or_else(|| Error::UnknownElf {
+            name: name.to_owned(),
+        })? = path.to_owned();
+        Ok(())
+    }
+
+    fn elves_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let services = self.services.iter_mut().map(|service| &mut service.elf);
+        [&mut self.svsm.elf, &mut self.stage2.elf]
+            .into_iter()
+            .chain(services)
+    }
+}
+
+impl Parameters {
+    /// The areas that are wanted, with their keys.
+    pub fn wanted(&self) -> impl Iterator<Item = (&'static str, Area)> {
+        let areas = [
+            ("vp_count", self.vp_count),
+            ("memory_map", self.memory_map),
+            ("madt", self.madt),
+            ("device_tree", self.device_tree),
+            ("command_line", self.command_line),
+        ];
+        areas
+            .into_iter()
+            .filter_map(|(key, area)| area.map(|area| (key, area)))
+    }
+}
