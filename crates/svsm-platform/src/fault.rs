@@ -13,8 +13,7 @@ use core::fmt;
 use crate::{addr::Gva, seam::FaultTable};
 
 /// One instruction that may fault, and where to go on: distances from each field to what it names,
-/// so that an image needs no relocation and an entry takes 8 bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// so that an image needs no relocation and an entry takes 8 bytes. It means something only at the place it was made for.
 #[repr(C)]
 pub struct FaultEntry {
     fault: i32,
@@ -58,25 +57,41 @@ fn resolve(distance: &i32) -> u64 {
 
 /// The entries of an image.
 ///
-/// They are searched one after the other. A table has a handful of entries, and a fault that needs it is rare.
+/// The linker orders them as it orders the code, which is by address nearly always. Whether it did is checked once; if not,
+/// each lookup reads all entries, which is slow but never wrong.
 #[derive(Clone, Copy, Debug)]
-pub struct FaultEntries<'a>(&'a [FaultEntry]);
+pub struct FaultEntries<'a> {
+    entries: &'a [FaultEntry],
+    sorted: bool,
+}
 
 impl<'a> FaultEntries<'a> {
-    /// The entries between the bounds of the section `svsm_faults`.
+    /// The entries between the bounds of the section `svsm_faults`, in any order.
     #[must_use]
-    pub const fn new(entries: &'a [FaultEntry]) -> Self {
-        Self(entries)
+    pub fn new(entries: &'a [FaultEntry]) -> Self {
+        Self {
+            entries,
+            sorted: entries.is_sorted_by_key(FaultEntry::fault),
+        }
+    }
+
+    /// Whether lookups are fast.
+    #[must_use]
+    pub const fn is_sorted(&self) -> bool {
+        self.sorted
     }
 }
 
 impl FaultTable for FaultEntries<'_> {
     fn landing(&self, fault: Gva) -> Option<Gva> {
-        let entry = self
-            .0
-            .iter()
-            .find(|entry| entry.fault() == fault.as_u64())?;
-        Gva::new(entry.landing())
+        let fault = fault.as_u64();
+        let entry = if self.sorted {
+            let at = self.entries.partition_point(|entry| entry.fault() < fault);
+            self.entries.get(at).filter(|entry| entry.fault() == fault)
+        } else {
+            self.entries.iter().find(|entry| entry.fault() == fault)
+        };
+        Gva::new(entry?.landing())
     }
 }
 
@@ -125,22 +140,61 @@ macro_rules! fault_entry {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
+    use std::{boxed::Box, vec::Vec};
+
     use super::*;
+    use proptest::prelude::*;
+
+    /// Entries at their final place that say `(base + fault, base + landing)`, where `base` is the slice's own address.
+    fn table(pairs: &[(i32, i32)]) -> (u64, Box<[FaultEntry]>) {
+        let mut entries: Box<[FaultEntry]> = pairs
+            .iter()
+            .map(|_| FaultEntry {
+                fault: 0,
+                landing: 0,
+            })
+            .collect();
+        for (place, (entry, (fault, landing))) in
+            (0..).step_by(8).zip(entries.iter_mut().zip(pairs))
+        {
+            *entry = FaultEntry {
+                fault: fault - place,
+                landing: landing - place - 4,
+            };
+        }
+        (entries.as_ptr().addr() as u64, entries)
+    }
+
+    fn at(base: u64, offset: i32) -> Gva {
+        Gva::new(base.wrapping_add_signed(i64::from(offset))).unwrap()
+    }
 
     #[test]
-    fn faults_land_where_their_entry_says_and_nowhere_else() {
-        let entries = [
-            FaultEntry::from_distances(0x100, 0x200),
-            FaultEntry::from_distances(-64, 32),
-        ];
-        let at = |entry: usize, distance: i64| {
-            let start = core::ptr::from_ref(&entries[entry]).addr() as u64;
-            Gva::new(start.wrapping_add_signed(distance)).unwrap()
-        };
-        let table = FaultEntries::new(&entries);
-        assert_eq!(table.landing(at(0, 0x100)), Some(at(0, 4 + 0x200)));
-        assert_eq!(table.landing(at(1, -64)), Some(at(1, 4 + 32)));
-        assert_eq!(table.landing(at(0, 0x101)), None);
-        assert_eq!(FaultEntries::new(&[]).landing(at(0, 0x100)), None);
+    fn empty_table_forgives_nothing() {
+        assert_eq!(FaultEntries::new(&[]).landing(Gva::ZERO), None);
+    }
+
+    proptest! {
+        #[test]
+        fn lookup_agrees_with_a_list(
+            pairs in prop::collection::btree_map(-1000_i32..1000, -1000_i32..1000, 0..50),
+            swaps in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+            probe in -1000_i32..1000,
+        ) {
+            let mut list: Vec<(i32, i32)> = pairs.iter().map(|(fault, landing)| (*fault, *landing)).collect();
+            let len = list.len();
+            for swap in swaps.iter().filter(|_| len > 0) {
+                list.swap(0, swap.index(len));
+            }
+            let (base, entries) = table(&list);
+            let faults = FaultEntries::new(&entries);
+            prop_assert_eq!(faults.is_sorted(), list.is_sorted());
+            prop_assert_eq!(faults.landing(at(base, probe)), pairs.get(&probe).map(|landing| at(base, *landing)));
+            for (fault, landing) in &pairs {
+                prop_assert_eq!(faults.landing(at(base, *fault)), Some(at(base, *landing)));
+            }
+        }
     }
 }
