@@ -1,6 +1,9 @@
 use core::fmt;
 
-use crate::{addr::GpaRange, percpu::CpuIndex};
+use crate::{
+    addr::{Gpa, GpaRange},
+    percpu::CpuIndex,
+};
 
 /// What this crate's functions answer.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -48,6 +51,20 @@ pub enum Error {
         /// The CPU.
         cpu: CpuIndex,
     },
+    /// No window maps an access of that size at that address.
+    NotMapped {
+        /// The address.
+        at: Gpa,
+    },
+    /// The port was not accessed.
+    PortRefused {
+        /// The port.
+        port: u16,
+    },
+    /// A timer or counter that must run does not.
+    ClockStuck,
+    /// The processor has no random numbers to give, or gives such as are not.
+    NoEntropy,
     /// Broken invariant of this crate; the number names the place.
     Bug(u16),
 }
@@ -61,7 +78,10 @@ impl Error {
             Self::NoSuchAddress { .. }
             | Self::Misaligned { .. }
             | Self::SlotBorrowed { .. }
-            | Self::NoSlot { .. } => Blame::Caller,
+            | Self::NoSlot { .. }
+            | Self::NotMapped { .. }
+            | Self::PortRefused { .. } => Blame::Caller,
+            Self::ClockStuck | Self::NoEntropy => Blame::Host,
             Self::Bug(_) => Blame::Us,
         }
     }
@@ -75,6 +95,10 @@ impl fmt::Display for Error {
             Self::Misaligned { value } => write!(f, "{value:#x} is not aligned"),
             Self::SlotBorrowed { cpu } => write!(f, "the value of cpu {cpu} is borrowed already"),
             Self::NoSlot { cpu } => write!(f, "cpu {cpu} has no value of its own"),
+            Self::NotMapped { at } => write!(f, "no window maps the access at {at}"),
+            Self::PortRefused { port } => write!(f, "port {port:#x} was not accessed"),
+            Self::ClockStuck => f.write_str("clock does not run"),
+            Self::NoEntropy => f.write_str("processor gives no random numbers"),
             Self::Bug(place) => write!(f, "broken invariant {place} of svsm-platform"),
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod addr; // addresses, page sizes and ranges, none of which mix
 pub mod claim; // values others told us, and how they become facts
+pub mod console; // a serial port
 pub mod cpu; // registers as types, and the instructions that reach them
 pub mod encryption; // how an entry's address says private or shared: a value
 mod error;
@@ -14,6 +15,8 @@ pub mod frame; // the registers of an interrupted program
 pub mod irq; // interrupt masking, which locks take
 pub mod level; // VMPLs and rings
 pub mod lock; // spin and reader-writer locks
+#[cfg(feature = "native")]
+pub mod native; // the back end for an unprotected PC
 pub mod once; // a cell that is written once
 pub mod page; // pages whose visibility is part of their type
 pub mod percpu; // what each CPU has of its own
