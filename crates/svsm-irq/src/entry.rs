@@ -10,21 +10,27 @@
 //! - **Vectors that can come at any instruction** ([`Exception::AT_ANY_INSTRUCTION`]) run on a stack
 //!   from the interrupt stack table. They may find user mode's stack and GS base in ring 0, in the
 //!   first instructions of `SYSCALL` or the last before a return, so they compare GS base with the
-//!   value that belongs to this CPU. They may also find each other. A second event on the same IST
-//!   entry would start at the same address as the first and overwrite its frame, so the entry code
-//!   moves the TSS to the next slot of [`crate::ist`] before anything else, and back at its end:
-//!   - an event between the first instruction and that move has overwritten its predecessor.
-//!     An honest host never sends one (NMIs are blocked, #HV waits for its doorbell to be cleared,
-//!     nothing there raises #VC); [`TrapHandler::lost`] gets it and ends the machine;
-//!   - an event after the move back finds its predecessor's frame already copied out of reach and
-//!     takes over its return;
-//!   - more nested events than there are slots end in [`TrapHandler::lost`], too.
+//!   value that belongs to this CPU. They may also find each other, at any instruction. A second
+//!   event on the same entry of the table would start at the same address as the first and
+//!   overwrite its frame, so the entry code moves the table's entry to the next slot of
+//!   [`crate::ist`] before it calls anybody, and back when it is done. That leaves two gaps:
+//!   - An event before the move. If it starts on another slot, it completes the move for the
+//!     one it interrupted. If it starts on the same one, its predecessor's frame is gone; an honest
+//!     machine never does that (NMIs are blocked until a return, #HV waits for its doorbell to
+//!     be cleared, no instruction there raises #VC), so [`TrapHandler::lost`] ends the machine.
+//!   - An event after the move back. By then all that the return needs lies out of reach of any
+//!     frame, and the new event returns in its predecessor's stead.
 //!
-//! Every entry clears the direction flag, and the AC flag if the interrupted program had it set, since
-//! the hardware leaves it and it switches SMAP off. (`clac` would do the same but does not exist without SMAP.)
-//! Ahead of the Rust function the entry code pushes what a function call would have pushed, so
-//! that a stack trace by frame pointers runs through an exception into the interrupted kernel code; user mode
-//! ends the trace.
+//!   More nested events than there are slots end in [`TrapHandler::lost`], too.
+//!
+//! An ordinary vector that interrupts this very code is also [`TrapHandler::lost`]: interrupts are masked
+//! here and nothing faults, so only a host that ignores the mask sends one.
+//!
+//! Every entry clears the direction flag, and the AC flag if the interrupted program had it set,
+//! since the hardware leaves it and it switches SMAP off. (`clac` would do the same, but does not
+//! exist without SMAP.) Ahead of the Rust function the entry code pushes what a function call would
+//! have pushed, so that a stack trace by frame pointers runs through an exception into the
+//! interrupted kernel code; user mode ends the trace.
 
 #![expect(
     unsafe_code,
@@ -198,7 +204,8 @@ pub unsafe extern "sysv64" fn entries<H: TrapHandler>() {
         "    mov rax, [rcx + {saved_rax}]",
         "    mov [rsp + {rax}], rax",
         "    jmp 44f",
-        // Was somebody on this slot who had not moved on? Then their frame is gone.
+        // Was somebody about to move on to their next slot? Then move on for them, before we raise
+        // what starts on the slot that they are on. If that is our own slot, their frame is gone.
         "43:",
         "    lea rax, [rip + 2b]",
         "    cmp rcx, rax",
@@ -207,11 +214,26 @@ pub unsafe extern "sysv64" fn entries<H: TrapHandler>() {
         "    cmp rcx, rax",
         "    jae 44f",
         "    mov rcx, [rsp + {rsp}]",
-        "    cmp rcx, [rsp + {frame} + {bottom}]",
-        "    jb 44f",
-        "    lea rax, [rsp + {frame} + {header}]",
-        "    cmp rcx, rax",
-        "    jb 49f",
+        "    mov rdx, [rsp + {frame} + {table}]",
+        "    mov esi, 7",
+        "41:",
+        "    mov rax, [rdx]",
+        "    mov rdi, rax",
+        "    sub rdi, rcx",
+        "    cmp rdi, {frame} + 8", // flags are on the stack for a moment
+        "    jbe 42f",
+        "    add rdx, 8",
+        "    dec esi",
+        "    jnz 41b",
+        "    jmp 44f", // an ordinary vector, whose stack is the kernel's
+        "42:",
+        "    lea rdi, [rsp + {frame}]",
+        "    cmp rax, rdi",
+        "    je 49f",
+        "    mov rax, [rax + {next}]",
+        "    test rax, rax",
+        "    jz 49f",
+        "    mov [rdx], rax",
         // Move on: a nested event finds the next slot.
         "44:",
         "    mov rax, [rsp + {frame} + {next}]",
@@ -311,10 +333,9 @@ pub unsafe extern "sysv64" fn entries<H: TrapHandler>() {
         cs = const offset_of!(TrapFrame, cs),
         rflags = const offset_of!(TrapFrame, rflags),
         rsp = const offset_of!(TrapFrame, rsp),
-        header = const size_of::<Header>(),
-        bottom = const offset_of!(Header, bottom),
         next = const offset_of!(Header, next),
         tss = const offset_of!(Header, tss_entry),
+        table = const offset_of!(Header, tss_table),
         gs_base = const offset_of!(Header, gs_base),
         saved_rax = const offset_of!(Header, rax),
         ret = const offset_of!(Header, ret),

@@ -1,13 +1,34 @@
 //! Stacks for the vectors that can come at any instruction, so made that such vectors may nest.
 //!
 //! The interrupt stack table gives each of those vectors a fixed address to start at, whatever was going
-//! on. [`crate::entry`] therefore moves the table's entry to another stack while it uses one. The stacks of one vector form a
-//! chain of [`Slot`]s; each slot ends in a header that tells the entry code where it is, which CPU it is on, and what
-//! comes next.
+//! on. [`crate::entry`] therefore moves the table's entry to another stack while it uses one. The
+//! stacks of one vector form a chain of [`Slot`]s; each slot ends in a header that tells the entry
+//! code which CPU it is on, and what comes next.
 //!
-//! A firmware needs, for each CPU, at least one slot for each vector of [`STACKS`], and one last slot that all chains share: an
-//! event that arrives there was one too many. Slots need not be adjacent, so guard pages may lie
-//! between them.
+//! A firmware needs, for each CPU, at least one slot for each vector of [`STACKS`], and one last slot
+//! that all chains share: an event that arrives there was one too many. Slots need not be
+//! adjacent, so guard pages may lie between them.
+//!
+//! ```
+//! use core::ptr::NonNull;
+//! use svsm_irq::{Error, ist};
+//! use svsm_platform::cpu::descriptor::Tss;
+//!
+//! /// # Safety
+//! /// As `ist::Slot::new` and `ist::link` ask; `stack` hands out each piece of memory once.
+//! unsafe fn set_up(
+//!     tss: NonNull<Tss>,
+//!     gs_base: u64,
+//!     mut stack: impl FnMut() -> NonNull<[u8]>,
+//! ) -> Result<(), Error> {
+//!     let last = unsafe { ist::Slot::new(stack()) }?;
+//!     for (_exception, which) in ist::STACKS {
+//!         let slots = [unsafe { ist::Slot::new(stack()) }?, unsafe { ist::Slot::new(stack()) }?];
+//!         unsafe { ist::link(&slots, &last, tss, which, gs_base) }?;
+//!     }
+//!     Ok(())
+//! }
+//! ```
 
 #![expect(unsafe_code, reason = "writes the headers that entry code reads")]
 
@@ -57,12 +78,12 @@ pub(crate) struct Header {
     /// code finds them by an RSP that points at either.
     pub(crate) rax: u64,
     pub(crate) ret: [u64; 5],
-    /// Where this slot begins.
-    pub(crate) bottom: u64,
     /// What a nested event of this vector starts at; 0 in the last slot.
     pub(crate) next: u64,
-    /// Address of the entry in the task-state segment.
+    /// Address of the vector's entry in the task-state segment.
     pub(crate) tss_entry: u64,
+    /// Address of the first of the seven entries there.
+    pub(crate) tss_table: u64,
     /// GS base of the kernel on this CPU.
     pub(crate) gs_base: u64,
 }
@@ -73,7 +94,6 @@ const _: () = assert!(size_of::<Header>() == 80);
 /// One stack, long enough for one event.
 #[derive(Debug)]
 pub struct Slot {
-    bottom: u64,
     header: NonNull<Header>,
 }
 
@@ -84,8 +104,9 @@ impl Slot {
     /// Makes a slot out of memory.
     ///
     /// # Safety
-    /// From here on the memory belongs to the entry code: it is mapped writable at this address on the CPU that will use it, in every address space,
-    /// and nothing else reads or writes it until that CPU has left the table it is linked into.
+    /// From here on the memory belongs to the entry code: on the CPU that will use it, it is mapped
+    /// writable at this address in every address space, and nothing else reads or writes it as
+    /// long as that CPU's task-state segment leads to it.
     ///
     /// # Errors
     /// [`Error::StackTooSmall`] below [`Slot::MIN_BYTES`].
@@ -96,7 +117,6 @@ impl Slot {
         let misalignment = (start.addr().get().wrapping_add(bytes)) % align_of::<Header>();
         match bytes.checked_sub(size_of::<Header>() + misalignment) {
             Some(header) if header + size_of::<Header>() >= Self::MIN_BYTES => Ok(Self {
-                bottom: address(start),
                 // SAFETY: `header` is less than the length of the memory the caller gave.
                 header: unsafe { start.byte_add(header) }.cast(),
             }),
@@ -141,19 +161,20 @@ pub unsafe fn link(
     // SAFETY: the entry lies inside the segment, which the caller says is there.
     let entry = unsafe { tss.byte_add(Tss::ist_offset(stack)) }.cast::<u64>();
     let tss_entry = address(entry);
-    let header = |slot: &Slot, next| Header {
+    let tss_table = address(tss) + Tss::ist_offset(ist::<1>()) as u64;
+    let header = |next| Header {
         rax: 0,
         ret: [0; 5],
-        bottom: slot.bottom,
         next,
         tss_entry,
+        tss_table,
         gs_base,
     };
     let mut next = 0;
     for slot in slots.iter().chain([last]).rev() {
         // SAFETY: `Slot::new` placed the header inside memory that is the entry code's, aligned, and
         // the caller says that no event uses it yet.
-        unsafe { slot.header.write(header(slot, next)) };
+        unsafe { slot.header.write(header(next)) };
         next = slot.top();
     }
     // SAFETY: nobody else touches the entry, says the caller. Entries are not aligned to their size.
