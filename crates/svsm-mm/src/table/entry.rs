@@ -142,6 +142,11 @@ impl Entry {
         Self(self.0 | bytes)
     }
 
+    /// The entry for the 4 KiB page after this one's.
+    pub(super) const fn next_page(self) -> Self {
+        Self(self.0.wrapping_add(4096))
+    }
+
     /// What the first entry of the level below says, when a page of `level` becomes many.
     pub(super) const fn first_part(self, level: Level) -> Self {
         if level.0 != 2 {

@@ -176,6 +176,9 @@ impl<F: FrameSource, W: Window> Editor<'_, F, W> {
         let window = self.window;
         let page = open(window, table)?;
         let mut index = level.index(cursor.at);
+        if let (Level(1), What::Linear(distance)) = (level, fill.what) {
+            return self.fill_pages(&page, index, cursor, distance, fill.attributes);
+        }
         let flags = LeafFlags::new(fill.attributes, level, matches!(fill.what, What::Fresh));
         loop {
             let entry = Entry(page.load(index));
@@ -197,6 +200,43 @@ impl<F: FrameSource, W: Window> Editor<'_, F, W> {
                 _ => return Ok(()),
             }
         }
+    }
+
+    /// Fills entries of a table of the lowest level: the loop in which mapping spends its time.
+    fn fill_pages(
+        &self,
+        page: &PageCell,
+        first: WordIndex,
+        cursor: &mut Cursor,
+        distance: u64,
+        attributes: Attributes,
+    ) -> Result<()> {
+        let flags = LeafFlags::new(attributes, Level(1), false);
+        let room = u64::from(WordIndex::COUNT - first.as_u16());
+        let pages = room.min((cursor.end - cursor.at) / PAGE_BYTES);
+        let leaf = |at: u64| {
+            let page = Gpa::new(at.wrapping_add(distance)).ok_or(Error::Bug)?;
+            self.table.codec.leaf(page, flags)
+        };
+        // Encryption bits lie above bit 31 and boundaries do not come in pairs: two pages less than
+        // 4 GiB apart that have the visibility have all between them, in a line.
+        let mut entry = leaf(cursor.at)?;
+        leaf(cursor.at + (pages - 1) * PAGE_BYTES)?;
+        let mut index = Some(first);
+        for _ in 0..pages {
+            let Some(here) = index else {
+                return Err(Error::Bug);
+            };
+            let old = Entry(page.load(here));
+            if !old.is_empty() {
+                return Err(occupied(old, cursor.gva()?));
+            }
+            page.store(here, entry.0);
+            entry = entry.next_page();
+            cursor.at += PAGE_BYTES;
+            index = here.next();
+        }
+        Ok(())
     }
 
     /// The entry for the page at the cursor; none if it has to be made of smaller pages.

@@ -177,8 +177,7 @@ impl<F: FrameSource, W: Window> Editor<'_, F, W> {
                 let entry = Entry(page.load(index));
                 if entry.is_owned() {
                     self.give_entry(entry, below)?;
-                }
-                if !entry.is_empty() {
+                    // Should the source refuse one that follows, this one is not given again.
                     page.store(index, Entry::EMPTY.0);
                 }
             }
