@@ -7,7 +7,7 @@ use crate::{Error, Result};
 mod buddy;
 mod bump;
 mod cache;
-// mod locked;
+mod locked;
 
 pub use buddy::{Buddy, FrameMeta};
 pub use bump::Bump;

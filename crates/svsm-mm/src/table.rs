@@ -18,6 +18,7 @@
 //! need mapped. Tables that no processor uses, such as those of an image builder, need no such promise.
 
 use svsm_platform::addr::{Gpa, GvaRange, PageSize};
+use svsm_platform::cpu::cr::Cr3;
 use svsm_platform::encryption::{Encryption, Visibility};
 pub use svsm_platform::seam::Stopped;
 
@@ -130,11 +131,10 @@ impl PageTable {
     ///
     /// # Errors
     /// [`Error::NotEncodable`] if the root cannot be private, which [`PageTable::new`] refuses.
-    pub fn cr3(&self) -> Result<u64> {
+    pub fn cr3(&self) -> Result<Cr3> {
         let page = self.root();
-        self.encryption()
-            .encode(page, Visibility::Private)
-            .ok_or(Error::NotEncodable { page })
+        let bits = self.encryption().encode(page, Visibility::Private);
+        bits.map(Cr3::from_bits).ok_or(Error::NotEncodable { page })
     }
 
     /// Gives the root's frame back. Unmap and reclaim everything first: frames that are still
