@@ -110,7 +110,7 @@ pub enum Fault {
     WrongEncryption,
     /// Its file part is longer than its memory.
     FileTooLong,
-    /// There are more of its kind than a hand-off block can list.
+    /// There are more of its kind than there is room for.
     TooMany,
     /// The memory map does not say that its memory is there.
     NoMemory,
@@ -254,7 +254,7 @@ impl fmt::Display for Fault {
             Self::WrongLength { expected } => write!(f, "is not {expected} bytes long"),
             Self::WrongEncryption => f.write_str("cannot be encrypted that way"),
             Self::FileTooLong => f.write_str("has more bytes in the file than in memory"),
-            Self::TooMany => f.write_str("is one too many"),
+            Self::TooMany => f.write_str("has more parts than there is room for"),
             Self::NoMemory => f.write_str("lies where the memory map has no memory"),
         }
     }

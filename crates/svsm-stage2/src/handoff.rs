@@ -18,7 +18,7 @@ mod codec;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use wire::{
     HANDOFF_BYTES, MAGIC, MAX_SEGMENTS, VERSION, WireArea, WireEncryption, WireHandoff,

@@ -5,7 +5,8 @@
 //! needs before it can read anything (the trampoline's page, the window's place, the control
 //! registers) is known to code.
 
-use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange};
+use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange, PageSize};
+use svsm_platform::cpu::cr::{Cr0, Cr4, Efer};
 
 const fn gpa(value: u64) -> Gpa {
     match Gpa::new(value) {
@@ -25,8 +26,12 @@ const fn gva(value: u64) -> Gva {
 /// names a page there.
 pub const TRAMPOLINE: Gpa = gpa(0x8000);
 
-/// The page through which the SVSM tells a starting CPU what to become.
-pub const MAILBOX: Gpa = gpa(0x9000);
+/// The page through which the SVSM tells a starting CPU what to become: the one after the
+/// trampoline's, where the trampoline looks for it.
+#[must_use]
+pub const fn mailbox(trampoline: Gpa) -> Option<Gpa> {
+    trampoline.checked_add(PageSize::Size4K.bytes())
+}
 
 /// First address of stage2's region.
 pub const STAGE2_START: Gpa = gpa(0x1_0000);
@@ -89,14 +94,21 @@ pub const LINEAR: Gva = gva(0xffff_ff00_0000_0000);
 /// End of the linear mapping.
 pub const LINEAR_END: Gva = gva(0xffff_ff80_0000_0000);
 
-/// CR0 with which 64-bit code starts: PE, ET, NE, WP, PG.
-pub const ENTRY_CR0: u64 = 0x8001_0031;
+/// How many pages the SVSM's prebuilt page tables may take: stage2 keeps book of them on its stack.
+pub const MAX_TABLES: usize = 1024;
 
-/// CR4 with which 64-bit code starts: PAE.
-pub const ENTRY_CR4: u64 = 0x20;
+/// CR0 with which 64-bit code starts, of stage2 and of the SVSM, on all CPUs.
+pub const ENTRY_CR0: Cr0 = Cr0::PE
+    .union(Cr0::ET)
+    .union(Cr0::NE)
+    .union(Cr0::WP)
+    .union(Cr0::PG);
 
-/// EFER with which 64-bit code starts: LME, LMA, NXE. SNP demands SVME on top.
-pub const ENTRY_EFER: u64 = 0xd00;
+/// CR4 with which it starts.
+pub const ENTRY_CR4: Cr4 = Cr4::PAE;
+
+/// EFER with which it starts. SNP demands SVME on top.
+pub const ENTRY_EFER: Efer = Efer::LME.union(Efer::LMA).union(Efer::NXE);
 
 /// COM1 of an unprotected PC.
 pub const CONSOLE_PORT: u16 = 0x3f8;
@@ -107,7 +119,6 @@ pub const POWER_PORT: u16 = 0x604;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use svsm_platform::addr::PageSize;
 
     #[test]
     fn window_is_one_page_table() {
@@ -131,7 +142,7 @@ mod tests {
             LINEAR_END,
         ];
         assert!(!gvas.contains(&Gva::ZERO));
-        let gpas = [TRAMPOLINE, MAILBOX, STAGE2_START, STAGE2_END, SVSM_BASE];
+        let gpas = [TRAMPOLINE, STAGE2_START, STAGE2_END, SVSM_BASE];
         assert!(!gpas.contains(&Gpa::ZERO));
         assert!(stage2().is_some() && runtime().is_some());
     }

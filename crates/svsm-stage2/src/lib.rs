@@ -7,13 +7,14 @@
 #[cfg(feature = "plan")]
 extern crate alloc;
 
+pub mod ap; // how the SVSM starts the other CPUs
 mod error;
 pub mod handoff; // what builder, stage2 and SVSM agree on
 pub mod layout; // where things lie unless an image says otherwise
+pub mod mailbox; // how it tells them what to become
 pub mod params; // what the loader deposited: claims, made well-formed
 #[cfg(feature = "plan")]
 pub mod plan; // where everything goes: pure data
-mod region;
+pub mod region; // the parts of an image, their rights and places
 
 pub use error::{ApFault, Error, Fault, Flaw, Result, TableFault};
-pub use region::{Area, Parameter, Region, Rights};

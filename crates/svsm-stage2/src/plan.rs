@@ -69,10 +69,8 @@ pub struct Request<'a> {
     pub stage2_start: Gpa,
     /// End of stage2's region.
     pub stage2_end: Gpa,
-    /// The page from which other CPUs start.
+    /// The page from which other CPUs start; the page behind it is their mailbox.
     pub trampoline: Gpa,
-    /// The page that tells them what to become.
-    pub mailbox: Gpa,
     /// Size of stage2's stack; whole pages.
     pub stage2_stack_bytes: u64,
     /// Size of the first CPU's stack in the SVSM; whole pages.
@@ -112,7 +110,6 @@ impl<'a> Request<'a> {
             stage2_start: layout::STAGE2_START,
             stage2_end: layout::STAGE2_END,
             trampoline: layout::TRAMPOLINE,
-            mailbox: layout::MAILBOX,
             stage2_stack_bytes: 0x4000,
             boot_stack_bytes: 0x8000,
             parameter_bytes: [0; Parameter::ALL.len()],

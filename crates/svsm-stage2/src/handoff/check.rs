@@ -7,7 +7,7 @@ use svsm_platform::encryption::Encryption;
 
 use super::{EncryptionKind, HANDOFF_BYTES, Handoff, Platform};
 use crate::error::{Error, Fault, Result};
-use crate::layout::WINDOW_SLOTS;
+use crate::layout::{self, MAX_TABLES, WINDOW_SLOTS};
 use crate::region::{Area, Parameter, Region, check_disjoint, pages_from};
 
 /// SIPI carries a page number of eight bits.
@@ -151,6 +151,9 @@ fn check_places(handoff: &Handoff) -> Result<()> {
             ));
         }
     }
+    if layout::mailbox(handoff.trampoline) != Some(handoff.mailbox.gpa()) {
+        return Err(refuse(Region::Mailbox, Fault::Outside(Region::Trampoline)));
+    }
     check_disjoint(
         [
             (Region::Trampoline, trampoline),
@@ -207,6 +210,9 @@ fn check_lengths(handoff: &Handoff) -> Result<()> {
             let address = area.gpa().as_u64().wrapping_add(area.len_bytes());
             return Err(refuse(region, Fault::Unaligned { address }));
         }
+    }
+    if handoff.tables.pages().as_u64() > MAX_TABLES as u64 {
+        return Err(refuse(Region::Tables, Fault::TooMany));
     }
     let follows = handoff.heap.gpa() == handoff.tables.gpa_range().end()
         && handoff.heap.gva() == handoff.tables.gva_range().end();

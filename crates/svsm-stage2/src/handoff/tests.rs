@@ -261,9 +261,14 @@ fn parts_that_do_not_fit_are_named() {
             },
         ),
         (
-            |h| h.trampoline = gpa(0x2_3000),
+            |h| h.stage2 = GpaRange::new(gpa(0x9000), 0x8_0000).unwrap(),
             Region::Stage2,
-            Fault::Overlaps(Region::Trampoline),
+            Fault::Overlaps(Region::Mailbox),
+        ),
+        (
+            |h| h.trampoline = gpa(0x7000),
+            Region::Mailbox,
+            Fault::Outside(Region::Trampoline),
         ),
         (
             |h| h.trampoline = gpa(0x8010),

@@ -186,7 +186,13 @@ fn plan_low(request: &Request<'_>, draft: &mut Draft) -> Result<Low> {
         rights: Rights::ReadWrite,
         content: Content::Zero,
     };
-    let mailbox_gpa = pages_from(mailbox.region, request.mailbox, PAGE)?;
+    let mailbox_gpa = layout::mailbox(request.trampoline).ok_or(refuse(
+        mailbox.region,
+        Fault::Wraps {
+            address: request.trampoline.as_u64(),
+        },
+    ))?;
+    let mailbox_gpa = pages_from(mailbox.region, mailbox_gpa, PAGE)?;
     let mailbox = draft.place_area_at(mailbox, mailbox_gpa)?;
 
     let cpuid = Part {

@@ -311,10 +311,6 @@ fn bad_images_name_the_culprit() {
         (Region::Trampoline, Fault::Overlaps(Region::SvsmSegment(0))),
     );
     assert_eq!(
-        refusal(|r| r.mailbox = gpa(0x8000)),
-        (Region::Mailbox, Fault::Overlaps(Region::Trampoline)),
-    );
-    assert_eq!(
         refusal(|r| r.boot_stack_bytes = 0),
         (Region::BootStack, Fault::Empty)
     );
