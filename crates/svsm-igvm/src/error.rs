@@ -50,12 +50,20 @@ pub enum Error {
         /// Why.
         fault: ElfFault,
     },
+    /// The parts of the image do not fit together.
+    Plan(svsm_stage2::Error),
+    /// The page tables that the plan asks for cannot be made.
+    Tables(svsm_mm::Error),
+    /// The image is larger than the file format can say.
+    TooLarge,
     /// The loader does not take what the manifest needs.
     Loader(Refusal),
     /// A budget is exceeded; the report's table says which.
     Budget(Box<Report>),
     /// An IGVM file is damaged or hostile.
     File(FileError),
+    /// An invariant of this crate does not hold.
+    Bug,
 }
 
 impl Error {
@@ -96,9 +104,13 @@ impl fmt::Display for Error {
                  services"
             ),
             Self::Elf { path, fault } => write!(f, "{}: {fault}", path.display()),
+            Self::Plan(error) => write!(f, "the image cannot be laid out: {error}"),
+            Self::Tables(error) => write!(f, "the page tables cannot be made: {error}"),
+            Self::TooLarge => f.write_str("the image is too large for an IGVM file"),
             Self::Loader(refusal) => refusal.fmt(f),
             Self::Budget(report) => write!(f, "the image exceeds its budget\n{report}"),
             Self::File(error) => error.fmt(f),
+            Self::Bug => f.write_str("a broken invariant of svsm-igvm"),
         }
     }
 }
@@ -109,6 +121,8 @@ impl core::error::Error for Error {
             Self::Io { source, .. } => Some(source),
             Self::Elf { fault, .. } => Some(fault),
             Self::File(error) => Some(error),
+            Self::Plan(error) => Some(error),
+            Self::Tables(error) => Some(error),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 
 pub mod archive; // the cpio of user-mode programs
+pub mod build; // from a manifest to an image
 pub mod diff; // what differs between two files
 mod error;
 pub mod executable; // ELF files, distrusted
@@ -12,10 +13,13 @@ pub mod inspect; // what is in a file
 pub mod loader; // what each loader takes
 pub mod manifest; // what goes into an image
 pub mod report; // what an image is made of, and its budgets
+pub mod symbols; // which ELF files went into an image
 
+pub use build::{Image, Options, build, build_with};
 pub use diff::diff;
 pub use error::{Error, Result};
 pub use inspect::inspect;
+pub use loader::Loader;
 pub use manifest::Manifest;
 
 /// The size of a page, where it counts memory.

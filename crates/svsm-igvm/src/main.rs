@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use svsm_igvm::file::ImageFile;
-use svsm_igvm::{Error, Manifest, diff, inspect, manifest};
+use svsm_igvm::symbols::Symbols;
+use svsm_igvm::{Error, Loader, Manifest, Options, build, diff, inspect, manifest};
 
 /// Lays out, writes, inspects and compares IGVM images of paravisors.
 #[derive(Debug, Parser)]
@@ -24,9 +25,37 @@ struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Build(Build),
     Inspect(Inspect),
     Diff(Diff),
     Manifest(CheckManifest),
+}
+
+/// Builds the image that a manifest describes.
+///
+/// Prints pages by kind, each with its budget. Beside the image it writes
+/// IMAGE.symbols.json, which tells logs and stack traces where the ELF files
+/// are. Same input, same image.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  svsm-igvm build image.toml -o svsm.igvm\n  \
+        svsm-igvm build image.toml -o svsm.igvm --loader qemu --elf svsm=target/svsm"
+)]
+struct Build {
+    /// The image manifest
+    manifest: PathBuf,
+    /// Where the image goes
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Who will load the image: machine, qemu, openvmm or cloud-hypervisor
+    #[arg(long, default_value = "machine", value_name = "NAME")]
+    loader: Loader,
+    /// Take a program from elsewhere: svsm, stage2, or the name of a service
+    #[arg(long, value_name = "NAME=PATH", value_parser = name_and_path)]
+    elf: Vec<(String, PathBuf)>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Shows what is in an IGVM file, whoever wrote it.
@@ -87,6 +116,7 @@ enum Answer {
 
 fn main() -> ExitCode {
     let answer = match Command::parse().verb {
+        Verb::Build(verb) => verb.run(),
         Verb::Inspect(verb) => verb.run(),
         Verb::Diff(verb) => verb.run(),
         Verb::Manifest(verb) => verb.run(),
@@ -108,6 +138,31 @@ struct Failure(String);
 impl<E: core::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self(error.to_string())
+    }
+}
+
+impl Build {
+    fn run(&self) -> Result<Answer, Failure> {
+        let mut manifest = Manifest::load(&self.manifest)?;
+        for (name, path) in &self.elf {
+            manifest.replace_elf(name, path)?;
+        }
+        let image = match build(&manifest, &Options::new(self.loader)) {
+            Err(error @ Error::Budget(_)) => {
+                eprintln!("svsm-igvm: {error}");
+                return Ok(Answer::No);
+            }
+            other => other?,
+        };
+        write(&self.output, &image.bytes)?;
+        let symbols = to_json(&image.symbols)?;
+        write(&Symbols::path_beside(&self.output), symbols.as_bytes())?;
+        if self.json {
+            print(&to_json(&image.report)?)?;
+        } else {
+            print(&image.report.to_string())?;
+        }
+        Ok(Answer::Yes)
     }
 }
 
@@ -171,6 +226,20 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         path: path.to_owned(),
         source,
     })?)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let done = std::fs::write(path, bytes);
+    Ok(done.map_err(|source| Error::Io {
+        verb: "write",
+        path: path.to_owned(),
+        source,
+    })?)
+}
+
+fn name_and_path(argument: &str) -> Result<(String, PathBuf), &'static str> {
+    let (name, path) = argument.split_once('=').ok_or("it takes NAME=PATH")?;
+    Ok((name.to_owned(), path.into()))
 }
 
 fn about(path: &Path, error: &impl core::error::Error) -> Failure {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
+use svsm_stage2::layout;
 
 use crate::error::{Error, Result};
 use crate::report::Kind;
@@ -29,7 +30,7 @@ pub const EXAMPLE: &str = include_str!("manifest/example.toml");
 /// All fields are public, so that a build system can take a manifest from a
 /// file and change it; [`check`](Self::check) then says whether it still holds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The platforms that the image supports.
     pub platforms: Vec<Platform>,
@@ -86,7 +87,7 @@ impl fmt::Display for Platform {
 pub struct Svsm {
     /// The ELF file, linked in the top 2 GiB.
     pub elf: PathBuf,
-    /// The guest-physical address of its private memory.
+    /// The guest-physical address of its private memory, a multiple of 2 MiB.
     #[serde(default = "Svsm::default_base")]
     pub base: u64,
     /// How much private memory it has.
@@ -99,11 +100,11 @@ pub struct Svsm {
 
 impl Svsm {
     const fn default_base() -> u64 {
-        0x80_0000_0000
+        layout::SVSM_BASE.as_u64()
     }
 
     const fn default_size() -> Size {
-        Size::new(16 << 20)
+        Size::new(layout::SVSM_BYTES)
     }
 
     const fn default_stack() -> Size {
@@ -183,8 +184,8 @@ pub struct Native {
 impl Default for Native {
     fn default() -> Self {
         Self {
-            console_port: 0x3f8,
-            pm1a_control_port: 0x604,
+            console_port: layout::CONSOLE_PORT,
+            pm1a_control_port: layout::POWER_PORT,
         }
     }
 }

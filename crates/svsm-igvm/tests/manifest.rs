@@ -127,8 +127,8 @@ fn every_rule_names_its_key_and_line() {
             "1:24: platforms[1]: \"native\" is there twice",
         ),
         (
-            svsm("base = 0x1001"),
-            "4:1: svsm.base: 0x1001 is not a multiple of the page size, 0x1000",
+            svsm("base = 0x10_1000"),
+            "4:1: svsm.base: 0x101000 is not a multiple of 2 MiB",
         ),
         (
             svsm("size = 100"),
@@ -140,8 +140,8 @@ fn every_rule_names_its_key_and_line() {
             "4:1: svsm.stack: 16 MiB is more than 16 MiB",
         ),
         (
-            svsm("base = 0xf_ffff_ffff_f000"),
-            "2:2: svsm.size: 16 MiB at 0xffffffffff000 reach beyond the 52 bits of guest-physical \
+            svsm("base = 0xf_ffff_ffe0_0000"),
+            "2:2: svsm.size: 16 MiB at 0xfffffffe00000 reach beyond the 52 bits of guest-physical \
              addresses",
         ),
         (

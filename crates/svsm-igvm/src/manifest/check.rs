@@ -13,6 +13,9 @@ const MAX_NAME_BYTES: usize = 64;
 /// The largest parameter area. Hosts write at most a few pages.
 const MAX_AREA: Size = Size::new(1 << 20);
 
+/// What the SVSM's private memory is aligned to, so that large pages map it.
+const LARGE_PAGE_BYTES: u64 = 2 << 20;
+
 /// Guest-physical addresses have at most this many bits.
 const GPA_BITS: u32 = 52;
 
@@ -36,6 +39,11 @@ pub enum ManifestFault {
     },
     /// An address or a size is not a multiple of the page size.
     NotPages {
+        /// The number given.
+        value: u64,
+    },
+    /// The SVSM's private memory does not start at a multiple of 2 MiB.
+    NotLargePages {
         /// The number given.
         value: u64,
     },
@@ -88,6 +96,7 @@ impl fmt::Display for ManifestFault {
                     "{value:#x} is not a multiple of the page size, {PAGE_BYTES:#x}"
                 )
             }
+            Self::NotLargePages { value } => write!(f, "{value:#x} is not a multiple of 2 MiB"),
             Self::Zero => f.write_str("must not be zero"),
             Self::TooLarge { size, limit } => write!(f, "{size} is more than {limit}"),
             Self::BeyondAddresses { base, size } => write!(
@@ -160,6 +169,14 @@ impl Manifest {
     }
 
     fn check_memory(&self) -> Result<()> {
+        if !self.svsm.base.is_multiple_of(LARGE_PAGE_BYTES) {
+            return Err(at(
+                "svsm.base",
+                ManifestFault::NotLargePages {
+                    value: self.svsm.base,
+                },
+            ));
+        }
         let svsm = check_range("svsm.base", "svsm.size", self.svsm.base, self.svsm.size)?;
         check_pages("svsm.stack", self.svsm.stack)?;
         if self.svsm.stack >= self.svsm.size {

@@ -1,0 +1,113 @@
+//! The ELF files of an image.
+
+use core::ops::Range;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use svsm_stage2::layout;
+
+use crate::archive;
+use crate::error::{Error, Result};
+use crate::executable::Executable;
+use crate::manifest::Manifest;
+
+/// Where user-mode programs may be linked: the lower half without its first
+/// page, so that null stays a fault, and without its last.
+const USER: Range<u64> = 0x1000..0x7fff_ffff_f000;
+
+/// A file's path and contents.
+#[derive(Clone, Debug)]
+pub(crate) struct File {
+    pub(crate) path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+/// The files as they were read.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) svsm: File,
+    pub(crate) stage2: File,
+    /// In the order of the manifest.
+    pub(crate) services: Vec<File>,
+}
+
+impl Files {
+    pub(super) fn read(
+        manifest: &Manifest,
+        mut read: impl FnMut(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Self> {
+        let mut read = |path: &Path| match read(path) {
+            Ok(bytes) => Ok(File {
+                path: path.to_owned(),
+                bytes,
+            }),
+            Err(source) => Err(Error::reading(path, source)),
+        };
+        Ok(Self {
+            stage2: read(&manifest.stage2.elf)?,
+            svsm: read(&manifest.svsm.elf)?,
+            services: manifest
+                .services
+                .iter()
+                .map(|service| read(&service.elf))
+                .collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// The programs in the files.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs<'f> {
+    pub(crate) svsm: Executable<'f>,
+    pub(crate) stage2: Executable<'f>,
+    /// In the order of the manifest.
+    pub(crate) services: Vec<Executable<'f>>,
+}
+
+impl<'f> Programs<'f> {
+    pub(super) fn check(files: &'f Files) -> Result<Self> {
+        let image = layout::IMAGE.as_u64()..layout::IMAGE_END.as_u64();
+        // Where stage2 may lie, the plan knows; it is not one range.
+        Ok(Self {
+            stage2: executable(&files.stage2, None)?,
+            svsm: executable(&files.svsm, Some(image))?,
+            services: files
+                .services
+                .iter()
+                .map(|file| executable(file, Some(USER)))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    /// The archive of services; empty if there are none.
+    pub(super) fn archive(&self, manifest: &Manifest) -> Result<Vec<u8>> {
+        if self.services.is_empty() {
+            return Ok(Vec::new());
+        }
+        let stripped: Vec<_> = self.services.iter().map(Executable::stripped).collect();
+        let entries: Vec<_> = manifest
+            .services
+            .iter()
+            .zip(&stripped)
+            .map(|(service, data)| archive::Entry {
+                name: &service.name,
+                data,
+            })
+            .collect();
+        archive::write(&entries).ok_or(Error::TooLarge)
+    }
+}
+
+fn executable(file: &File, region: Option<Range<u64>>) -> Result<Executable<'_>> {
+    let check = || {
+        let executable = Executable::read(&file.bytes)?;
+        if let Some(region) = region {
+            executable.within(region)?;
+        }
+        Ok(executable)
+    };
+    check().map_err(|fault| Error::Elf {
+        path: file.path.clone(),
+        fault,
+    })
+}

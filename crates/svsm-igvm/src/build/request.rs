@@ -1,0 +1,106 @@
+//! What is asked of the plan.
+
+use svsm_platform::addr::Gpa;
+use svsm_stage2::Parameter;
+use svsm_stage2::plan::{ProgramFacts, Request, SegmentFacts};
+
+use crate::error::{Error, Result};
+use crate::executable::{Executable, Rights};
+use crate::loader::{Directive, Loader, Need};
+use crate::manifest::{Area, Manifest, Platform};
+
+/// How much room each parameter gets, after the loader was asked whether it
+/// takes what the manifest needs.
+pub(super) fn parameter_bytes(
+    manifest: &Manifest,
+    loader: Loader,
+) -> Result<[u64; Parameter::ALL.len()]> {
+    for platform in &manifest.platforms {
+        loader.require(Need::Platform(*platform), "platforms")?;
+        if *platform == Platform::Native {
+            loader.require(Need::Directive(Directive::NativeVpContext), "platforms")?;
+        }
+    }
+    let mut bytes = [0; Parameter::ALL.len()];
+    for (room, parameter) in bytes.iter_mut().zip(Parameter::ALL) {
+        let (area, directive, key) = wanted(manifest, parameter);
+        let Some(area) = area else { continue };
+        let answer = loader.require(Need::Directive(directive), key);
+        if !area.optional {
+            answer?;
+        }
+        if answer.is_ok() {
+            *room = area.size.bytes();
+        }
+    }
+    Ok(bytes)
+}
+
+/// What the manifest says of a parameter, and how loader and manifest call it.
+const fn wanted(
+    manifest: &Manifest,
+    parameter: Parameter,
+) -> (Option<Area>, Directive, &'static str) {
+    let wanted = &manifest.parameters;
+    match parameter {
+        Parameter::VpCount => (wanted.vp_count, Directive::VpCount, "parameters.vp_count"),
+        Parameter::MemoryMap => (
+            wanted.memory_map,
+            Directive::MemoryMap,
+            "parameters.memory_map",
+        ),
+        Parameter::Madt => (wanted.madt, Directive::Madt, "parameters.madt"),
+        Parameter::DeviceTree => (
+            wanted.device_tree,
+            Directive::DeviceTree,
+            "parameters.device_tree",
+        ),
+        Parameter::CommandLine => (
+            wanted.command_line,
+            Directive::CommandLine,
+            "parameters.command_line",
+        ),
+    }
+}
+
+/// A program's segments, grown to whole pages.
+pub(super) fn segments(program: &Executable<'_>) -> Vec<SegmentFacts> {
+    let facts = program.segments().iter().map(|segment| {
+        let pages = segment.pages();
+        let lead = segment.address() - pages.start;
+        SegmentFacts {
+            address: pages.start,
+            mem_bytes: pages.end - pages.start,
+            file_bytes: lead + segment.data().len() as u64,
+            writable: segment.rights() == Rights::Write,
+            executable: segment.rights() == Rights::Execute,
+        }
+    });
+    facts.collect()
+}
+
+pub(super) const fn facts<'s>(
+    program: &Executable<'_>,
+    segments: &'s [SegmentFacts],
+) -> ProgramFacts<'s> {
+    ProgramFacts {
+        segments,
+        entry: program.entry(),
+    }
+}
+
+/// The request for a native image, without parameters and archive.
+pub(super) fn request<'s>(
+    manifest: &Manifest,
+    stage2: ProgramFacts<'s>,
+    svsm: ProgramFacts<'s>,
+) -> Result<Request<'s>> {
+    let mut request = Request::new(stage2, svsm);
+    request.debug = manifest.debug;
+    request.svsm_base = Gpa::new(manifest.svsm.base).ok_or(Error::Bug)?;
+    request.svsm_bytes = manifest.svsm.size.bytes();
+    request.boot_stack_bytes = manifest.svsm.stack.bytes();
+    request.console_port = Some(manifest.native.console_port);
+    request.power_port = Some(manifest.native.pm1a_control_port);
+    Ok(request)
+}
