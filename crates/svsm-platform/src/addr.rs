@@ -2,6 +2,27 @@
 //!
 //! There is no way from one kind of address to another here: a GVA becomes a GPA by a page table or a window, never by
 //! adding a constant. Arithmetic is checked; what leaves the address space is `None`.
+//!
+//! ```
+//! use svsm_platform::addr::{Gpa, GpaRange, PageSize};
+//!
+//! let start = Gpa::new(0x20_1000).ok_or("not an address")?;
+//! assert_eq!(start.page_offset(PageSize::Size2M), 0x1000);
+//! assert_eq!(start.checked_add(u64::MAX), None);
+//!
+//! let range = GpaRange::new(start, 0x3000).ok_or("leaves the address space")?;
+//! let pages = range.pages(PageSize::Size4K).ok_or("not whole pages")?;
+//! assert!(pages.map(Gpa::as_u64).eq([0x20_1000, 0x20_2000, 0x20_3000]));
+//! # Ok::<(), &str>(())
+//! ```
+//!
+//! Kinds of address do not mix:
+//!
+//! ```compile_fail,E0308
+//! use svsm_platform::addr::{Gpa, Gva, GpaRange};
+//!
+//! let range = GpaRange::from_bounds(Gpa::ZERO, Gva::ZERO);
+//! ```
 
 use core::fmt;
 
@@ -15,6 +36,7 @@ mod sealed {
 
 /// A page that the processor can map with one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum PageSize {
     /// 4 KiB, mapped by the lowest level.
     Size4K,
@@ -63,6 +85,7 @@ impl PageSize {
 
 /// A number of pages; their size is said where it is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PageCount(u64);
 
 impl PageCount {

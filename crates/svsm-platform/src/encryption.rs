@@ -7,6 +7,7 @@ use crate::addr::{Gpa, PageSize};
 
 /// Who can read a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Visibility {
     /// The guest alone; the processor encrypts it or hides it from the host.
     Private,
@@ -19,6 +20,7 @@ pub enum Visibility {
 /// Lower positions do not occur, would take addresses that RAM needs, and would be missed by 32-bit code, which patches
 /// the upper half of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct BitPosition(u8);
 
 impl BitPosition {
@@ -51,6 +53,7 @@ pub const ENTRY_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// The rule of a platform by which an address says private or shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Encryption {
     /// An unprotected machine: one kind of memory, which counts as private.
     None,

@@ -11,6 +11,7 @@ pub type Result<T, E = Error> = core::result::Result<T, E>;
 /// Whose fault an error is. The answer to each is different: a result code for the guest, the firmware's decision about the
 /// host, a defect report about us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Blame {
     /// The guest asked for what it must not have.
     Guest,
@@ -22,8 +23,9 @@ pub enum Blame {
     Us,
 }
 
-/// What went wrong, and by whom.
+/// What went wrong. [`blame`](Self::blame) says by whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Error {
     /// The guest named memory that is not all its own.
@@ -65,8 +67,6 @@ pub enum Error {
     ClockStuck,
     /// The processor has no random numbers to give, or gives such as are not.
     NoEntropy,
-    /// Broken invariant of this crate; the number names the place.
-    Bug(u16),
 }
 
 impl Error {
@@ -82,7 +82,6 @@ impl Error {
             | Self::NotMapped { .. }
             | Self::PortRefused { .. } => Blame::Caller,
             Self::ClockStuck | Self::NoEntropy => Blame::Host,
-            Self::Bug(_) => Blame::Us,
         }
     }
 }
@@ -99,7 +98,6 @@ impl fmt::Display for Error {
             Self::PortRefused { port } => write!(f, "port {port:#x} was not accessed"),
             Self::ClockStuck => f.write_str("clock does not run"),
             Self::NoEntropy => f.write_str("processor gives no random numbers"),
-            Self::Bug(place) => write!(f, "broken invariant {place} of svsm-platform"),
         }
     }
 }

@@ -4,6 +4,7 @@
 ///
 /// Deliberately without an order: "greater" would mean less privileged to some readers and more to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub enum Vmpl {
     /// The SVSM's own level.
@@ -47,6 +48,7 @@ impl Vmpl {
 
 /// A current privilege level: the ring in which code runs. Ring 0 may do most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub enum Cpl {
     /// A kernel.

@@ -6,11 +6,15 @@
 
 pub mod addr; // addresses, page sizes and ranges, none of which mix
 pub mod claim; // values others told us, and how they become facts
+#[cfg(feature = "dev")]
+pub mod conformance; // what every implementation of a seam must pass
 pub mod console; // a serial port
 pub mod cpu; // registers as types, and the instructions that reach them
 pub mod encryption; // how an entry's address says private or shared: a value
 mod error;
 pub mod fault; // instructions that may fault, and where execution goes on
+#[cfg(feature = "defmt")]
+mod format;
 pub mod frame; // the registers of an interrupted program
 pub mod irq; // interrupt masking, which locks take
 pub mod level; // VMPLs and rings

@@ -16,6 +16,17 @@ const FULL: u8 = 2;
 ///
 /// No method waits, so all of them can be called from any handler. There is no "initialize at first use": a second CPU, or a
 /// handler on the same one, would have to wait for a first that may be the code it interrupted.
+///
+/// ```
+/// use svsm_platform::once::OnceCell;
+///
+/// let rate = OnceCell::new();
+/// assert_eq!(rate.value(), None);
+/// rate.set(1_000_000_000_u64)?;
+/// assert_eq!(rate.set(0), Err(0));
+/// assert_eq!(rate.value(), Some(&1_000_000_000));
+/// # Ok::<(), u64>(())
+/// ```
 pub struct OnceCell<T> {
     state: AtomicU8,
     value: UnsafeCell<Option<T>>, // written between `WRITING` and `FULL`, and never again

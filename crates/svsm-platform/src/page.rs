@@ -53,6 +53,39 @@ impl State for Lost {}
 /// One page of guest physical memory that has exactly one holder.
 ///
 /// Neither `Copy` nor `Clone`: two holders could give it two states. Dropping it leaks the page, which is safe.
+///
+/// ```
+/// use svsm_platform::{page::{Lost, Page, Private, Shared}, seam::PageState};
+///
+/// fn lend<P: PageState>(page: Page<Private>, platform: &mut P) -> Result<Page<Shared>, P::Error> {
+///     page.share(platform).or_else(|(lost, cause)| {
+///         // Of a lost page nothing is known: try to get it back, else leak it.
+///         let _: Result<Page<Private>, _> = lost.recover(platform);
+///         Err(cause)
+///     })
+/// }
+/// ```
+///
+/// A page that was handed to the host is gone:
+///
+/// ```compile_fail,E0382
+/// use svsm_platform::{page::{Page, Private}, seam::PageState};
+///
+/// fn lend<P: PageState>(page: Page<Private>, platform: &mut P) -> Page<Private> {
+///     let _ = page.share(platform);
+///     page
+/// }
+/// ```
+///
+/// And a lost one is not a shared one:
+///
+/// ```compile_fail,E0599
+/// use svsm_platform::{page::{Lost, Page}, seam::PageState};
+///
+/// fn take_back<P: PageState>(page: Page<Lost>, platform: &mut P) {
+///     let _ = page.unshare(platform);
+/// }
+/// ```
 #[must_use = "a page that is dropped is never used again"]
 pub struct Page<S: State> {
     start: Gpa, // aligned to `size`

@@ -27,6 +27,7 @@ use crate::{
 
 /// The number of a CPU among those of the SVSM, counted from zero; not an APIC identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(transparent)]
 pub struct CpuIndex(u32);
 
@@ -126,6 +127,25 @@ impl<T> fmt::Debug for CpuSlot<T> {
 }
 
 /// Finds this CPU's slot among those of all. A handle: copy it freely.
+///
+/// ```
+/// use svsm_platform::{irq::NoIrq, percpu::{CpuIndex, CpuSlot, CpuSource, PerCpu}};
+///
+/// /// A machine with one CPU. On others, `GsIndex` reads the index from the base of GS.
+/// struct Uniprocessor;
+///
+/// impl CpuSource for Uniprocessor {
+///     fn current(&self) -> CpuIndex {
+///         CpuIndex::BOOT
+///     }
+/// }
+///
+/// let slots = [CpuSlot::new(0_u64)];
+/// let exits = PerCpu::new(&slots, Uniprocessor, NoIrq);
+/// *exits.borrow()? += 1;
+/// assert_eq!(*exits.borrow()?, 1);
+/// # Ok::<(), svsm_platform::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct PerCpu<'a, T, S, I> {
     slots: &'a [CpuSlot<T>],

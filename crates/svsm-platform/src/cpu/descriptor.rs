@@ -1,5 +1,28 @@
 //! GDT, IDT and TSS of 64-bit mode (AMD64 Architecture Programmer's Manual Volume 2, "Segmented Virtual Memory" and "Task
 //! Management").
+//!
+//! Tables are plain values; where they lie is the firmware's affair, which tells it when it asks for a pointer to load:
+//!
+//! ```
+//! use svsm_platform::{
+//!     addr::Gva,
+//!     cpu::descriptor::{GdtTable, IdtEntry, IdtTable, Ist, Tss, TssLength},
+//!     level::Cpl,
+//! };
+//!
+//! let at = |address| Gva::new(address).ok_or("not canonical");
+//!
+//! let mut tss = Tss::new();
+//! tss.set_kernel_stack(at(0xffff_ff00_0000_4000)?);
+//! tss.set_ist(Ist::new(1).ok_or("no such stack")?, at(0xffff_ff00_0000_8000)?);
+//! let gdt = GdtTable::new().with_tss(at(0xffff_ff00_0001_0000)?, TssLength::PLAIN);
+//!
+//! let mut idt = IdtTable::new();
+//! let double_fault = IdtEntry::interrupt(at(0xffff_ffff_8000_1000)?);
+//! idt.set(8, double_fault.on_stack(Ist::new(1).ok_or("no such stack")?));
+//! idt.set(0x80, IdtEntry::interrupt(at(0xffff_ffff_8000_2000)?).open_to(Cpl::Ring3));
+//! # Ok::<(), &str>(())
+//! ```
 
 use core::fmt;
 

@@ -13,6 +13,7 @@ use super::{insn, msr::Msr};
 
 /// The registers that hold a CPU's protections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Control {
     /// CR0.
     pub cr0: Cr0,
@@ -25,6 +26,7 @@ pub struct Control {
 /// The bits to set on a CPU so that the kernel can neither write read-only pages, nor execute data or user code, nor touch user
 /// memory by accident, and user mode cannot read where the kernel's tables are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Protection(Control);
 
 impl Protection {

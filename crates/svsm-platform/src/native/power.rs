@@ -12,6 +12,7 @@ const RESET_NOW: u32 = 0x06;
 /// How this machine is switched off: the PM1a control register and the sleep type that its firmware tables say means S5
 /// (ACPI Specification, "PM1 Control Registers" and "\_Sx (System States)").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SleepControl {
     /// The port of PM1a_CNT.
     pub port: u16,

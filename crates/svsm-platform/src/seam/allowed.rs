@@ -32,6 +32,7 @@ impl AllowList<'_> {
 
 /// Why a call behind an [`Allowed`] did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Denied<E> {
     /// It is not on the list.
     NotListed,

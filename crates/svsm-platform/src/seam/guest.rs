@@ -53,6 +53,7 @@ pub trait GuestAccess {
 
 /// Whose memory it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Owner {
     /// The guest below the SVSM.

@@ -7,6 +7,7 @@ use crate::{
 
 /// The size of one access to a port or a device register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Width {
     /// 8 bits.
     Byte,

@@ -42,6 +42,7 @@ pub trait Entropy {
 
 /// A moment, in ticks of one clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Ticks(u64);
 
 impl Ticks {
@@ -66,6 +67,7 @@ impl Ticks {
 
 /// Ticks in a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Hertz(NonZeroU64);
 
 impl Hertz {
@@ -123,6 +125,7 @@ pub trait Clock {
 
 /// Why the SVSM stops for good. The host sees it, so it is one of few numbers and no data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Reason {
     /// Anything without a name of its own; a panic.

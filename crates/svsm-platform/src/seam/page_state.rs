@@ -42,6 +42,7 @@ pub trait PageState {
 /// The range has three parts: a prefix that is done, a part whose state is in doubt because it was being changed, and the
 /// rest, which was not touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use]
 pub struct Stopped<E> {
     /// Bytes from the start that are in the new state.

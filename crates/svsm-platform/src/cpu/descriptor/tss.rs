@@ -5,6 +5,7 @@ use crate::addr::Gva;
 
 /// One of the seven stacks that a TSS offers to exceptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Ist(u8);
 
 impl Ist {
