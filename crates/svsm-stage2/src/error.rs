@@ -168,6 +168,8 @@ pub enum TableFault {
     Foreign,
     /// It maps memory writable and executable.
     WriteExecute,
+    /// It maps a part of the image with rights that the part does not have anywhere.
+    Rights,
     /// It is open to user mode.
     User,
     /// It sets bits that the plan never asks for.
@@ -290,6 +292,7 @@ impl fmt::Display for TableFault {
             Self::Orphan => "no entry points to this table",
             Self::Foreign => "maps memory that is not the svsm's",
             Self::WriteExecute => "maps memory writable and executable",
+            Self::Rights => "maps a part of the image with more rights than it has",
             Self::User => "is open to user mode",
             Self::Bits => "has unexpected bits",
             Self::Encryption => "cannot be encrypted",

@@ -9,6 +9,7 @@ extern crate alloc;
 
 pub mod ap; // how the SVSM starts the other CPUs
 mod error;
+pub mod exec; // what stage2 does when it runs
 pub mod handoff; // what builder, stage2 and SVSM agree on
 pub mod layout; // where things lie unless an image says otherwise
 pub mod mailbox; // how it tells them what to become
@@ -16,5 +17,6 @@ pub mod params; // what the loader deposited: claims, made well-formed
 #[cfg(feature = "plan")]
 pub mod plan; // where everything goes: pure data
 pub mod region; // the parts of an image, their rights and places
+pub mod window; // how it reaches the SVSM's page tables
 
 pub use error::{ApFault, Error, Fault, Flaw, Result, TableFault};
