@@ -41,6 +41,7 @@ pub trait StartSignal {
 
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Timing {
     /// Between INIT and the first SIPI.
     pub after_init_us: u32,

@@ -16,6 +16,7 @@ pub type Result<T, E = Error> = core::result::Result<T, E>;
 /// tables are measured), [`Claim`](Self::Claim) is the host, [`Ap`](Self::Ap) is a CPU or the host
 /// that did not start it, and [`Bug`](Self::Bug) is us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Error {
     /// A part of the image has no acceptable place.

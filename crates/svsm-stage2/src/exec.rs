@@ -22,6 +22,7 @@ mod tests;
 
 /// The SVSM's first instruction and the state in which it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Jump {
     /// CR3: the root of the SVSM's page tables, encoded as private.
     pub cr3: u64,

@@ -69,6 +69,7 @@ impl EncryptionKind {
 
 /// What stage2 adds to the block when it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct RunTime {
     /// The rule by which the SVSM's page tables say private; they follow it already.
     pub encryption: Encryption,
@@ -78,6 +79,7 @@ pub struct RunTime {
 
 /// A segment of the SVSM's program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Segment {
     /// Where it is.
     pub area: Area,
@@ -87,6 +89,7 @@ pub struct Segment {
 
 /// The segments of the SVSM's program: at least one, at most [`MAX_SEGMENTS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Segments([Option<Segment>; MAX_SEGMENTS]);
 
 impl Segments {
@@ -126,6 +129,7 @@ impl Segments {
 ///
 /// Slot `n` is the page at `gva + n * 4096` and belongs to entry `n` of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WindowArea {
     /// The first slot; the window is the 2 MiB that start here.
     pub gva: Gva,
@@ -142,6 +146,7 @@ pub struct WindowArea {
 /// A value that came from [`parse`](Self::parse) is consistent: every part lies in the region where
 /// it belongs, no two share a byte in either kind of address, and the entry point is executable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Handoff {
     /// The kind of machine.

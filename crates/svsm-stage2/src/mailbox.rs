@@ -43,6 +43,7 @@ fn id_of(word: u64) -> u32 {
 
 /// What a CPU becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Order {
     /// What it loads into CR3: the root of the SVSM's page tables, as it is encoded there.
     pub cr3: u64,

@@ -24,6 +24,7 @@ mod tests;
 
 /// A loadable segment of an ELF file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SegmentFacts {
     /// Where it is linked; stage2 runs at the physical addresses at which it is linked.
     pub address: u64,
@@ -39,6 +40,7 @@ pub struct SegmentFacts {
 
 /// A program: its segments and its first instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ProgramFacts<'a> {
     /// The segments in the file's order.
     pub segments: &'a [SegmentFacts],
@@ -126,6 +128,7 @@ impl<'a> Request<'a> {
 
 /// What a placement's pages hold when the machine starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Content {
     /// The first `file_bytes` of a segment, then zeros.
@@ -154,6 +157,7 @@ pub enum Content {
 
 /// A run of pages with one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Placement {
     /// Which part of the image it is.
     pub region: Region,
@@ -169,6 +173,7 @@ pub struct Placement {
 
 /// A run of equal page-table entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Mapping {
     /// What is mapped.
     pub region: Region,
@@ -210,6 +215,7 @@ impl AddressSpace {
 
 /// How the first CPU starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Start {
     /// RIP of a start in 64-bit mode with CR0, CR4 and EFER as in [`layout`].
     pub entry64: Gva,

@@ -174,6 +174,7 @@ impl fmt::Display for Rights {
 /// Both addresses are page starts; the pages in which the bytes lie neither wrap nor leave the
 /// address space, and there is at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Area {
     gpa: GpaRange, // whole pages
     gva: GvaRange, // as long as `gpa`

@@ -185,8 +185,8 @@ unsafe impl Window for SlotWindow {
 mod tests {
     extern crate std;
     use super::*;
-    use std::boxed::Box;
     use core::cell::UnsafeCell;
+    use std::boxed::Box;
     use std::vec::Vec;
     use svsm_platform::encryption::BitPosition;
 

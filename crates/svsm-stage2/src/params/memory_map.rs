@@ -61,6 +61,7 @@ impl MemoryKind {
 
 /// A range of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MemoryRegion {
     /// Whole pages.
     pub range: GpaRange,
@@ -78,6 +79,7 @@ impl MemoryRegion {
 
 /// A memory map in ascending order, without overlaps and without empty regions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MemoryMap<'a> {
     regions: &'a [MemoryRegion],
 }
