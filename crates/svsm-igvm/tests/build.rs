@@ -12,8 +12,8 @@ use svsm_igvm::file::{Body, HeaderType, ImageFile, PageData};
 use svsm_igvm::manifest::Size;
 use svsm_igvm::report::{Kind, Total};
 use svsm_igvm::{Error, Image, Loader, Manifest, Options, build_with, diff, inspect};
-use svsm_stage2::Parameter;
 use svsm_stage2::handoff::Handoff;
+use svsm_stage2::region::Parameter;
 
 const IMAGE: u64 = 0xffff_ffff_8000_0000;
 

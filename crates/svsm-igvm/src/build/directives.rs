@@ -10,8 +10,9 @@ use igvm_defs::{
     IGVM_VHS_SUPPORTED_PLATFORM, IgvmNativeVpContextX64, IgvmPageDataFlags, IgvmPageDataType,
     IgvmPlatformType,
 };
+use svsm_stage2::layout;
 use svsm_stage2::plan::{Content, Plan, Start};
-use svsm_stage2::{Parameter, layout};
+use svsm_stage2::region::Parameter;
 use zerocopy::FromZeros;
 
 use super::pages::Page;
@@ -151,10 +152,10 @@ fn context(start: &Start) -> IgvmNativeVpContextX64 {
         rsp: start.stack_top.as_u64(),
         rdi: start.handoff.as_u64(),
         rflags: RFLAGS,
-        cr0: layout::ENTRY_CR0,
+        cr0: layout::ENTRY_CR0.bits(),
         cr3: start.root.as_u64(),
-        cr4: layout::ENTRY_CR4,
-        efer: layout::ENTRY_EFER,
+        cr4: layout::ENTRY_CR4.bits(),
+        efer: layout::ENTRY_EFER.bits(),
         code_selector: segment::CODE_SELECTOR,
         code_attributes: segment::CODE_ATTRIBUTES,
         code_limit: segment::LIMIT,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use svsm_platform::addr::{Gpa, PageSize};
 use svsm_stage2::plan::{Content, Placement, Plan};
-use svsm_stage2::{Region, Rights};
+use svsm_stage2::region::{Region, Rights};
 use zerocopy::IntoBytes;
 
 use super::programs::Programs;

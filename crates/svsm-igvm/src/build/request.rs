@@ -1,8 +1,8 @@
 //! What is asked of the plan.
 
 use svsm_platform::addr::Gpa;
-use svsm_stage2::Parameter;
 use svsm_stage2::plan::{ProgramFacts, Request, SegmentFacts};
+use svsm_stage2::region::Parameter;
 
 use crate::error::{Error, Result};
 use crate::executable::{Executable, Rights};

@@ -8,6 +8,7 @@ use svsm_mm::window::HostMemory;
 use svsm_platform::addr::{Gpa, GvaRange};
 use svsm_platform::encryption::Encryption;
 use svsm_stage2::plan::{AddressSpace, Mapping};
+use svsm_stage2::region;
 
 use crate::PageContents;
 use crate::error::{Error, Result};
@@ -51,8 +52,8 @@ fn range(mapping: &Mapping) -> Result<GvaRange> {
 
 const fn rights(mapping: &Mapping) -> Rights {
     match mapping.rights {
-        svsm_stage2::Rights::Read => Rights::READ,
-        svsm_stage2::Rights::ReadWrite => Rights::READ_WRITE,
-        svsm_stage2::Rights::ReadExecute => Rights::READ_EXECUTE,
+        region::Rights::Read => Rights::READ,
+        region::Rights::ReadWrite => Rights::READ_WRITE,
+        region::Rights::ReadExecute => Rights::READ_EXECUTE,
     }
 }
