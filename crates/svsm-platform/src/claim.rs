@@ -59,14 +59,11 @@ impl Claim<Gpa> {
     /// # Errors
     /// [`Error::Misaligned`] if no such page starts there, [`Error::NotGuestMemory`] if it is not all the guest's.
     pub fn check_page(self, size: PageSize, guest: &impl GuestMap) -> Result<Gpa> {
+        let value = self.0.as_u64();
         if !self.0.is_aligned(size) {
-            return Err(Error::Misaligned {
-                value: self.0.as_u64(),
-            });
+            return Err(Error::Misaligned { value });
         }
-        let page = GpaRange::new(self.0, size.bytes()).ok_or(Error::NoSuchAddress {
-            value: self.0.as_u64(),
-        })?;
+        let page = GpaRange::new(self.0, size.bytes()).ok_or(Error::NoSuchAddress { value })?;
         Claim(page).check(guest).map(|page| page.start())
     }
 }
@@ -87,5 +84,81 @@ impl Claim<GpaRange> {
 impl<T: fmt::Debug> fmt::Debug for Claim<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Claim").field(&self.0).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The guest has one megabyte from one megabyte on; below is the SVSM's.
+    struct Map;
+
+    impl GuestMap for Map {
+        fn owner(&self, range: GpaRange) -> Option<Owner> {
+            match (
+                range.start().as_u64() >> 20,
+                range.end().as_u64().checked_sub(1)? >> 20,
+            ) {
+                (0, 0) => Some(Owner::Svsm),
+                (1, 1) => Some(Owner::Guest),
+                _ => None,
+            }
+        }
+    }
+
+    fn claim(start: u64, len: u64) -> Claim<GpaRange> {
+        Claim::new(GpaRange::new(Gpa::new(start).unwrap(), len).unwrap())
+    }
+
+    #[test]
+    fn only_what_is_all_the_guests_becomes_a_fact() {
+        assert!(claim(0x10_0000, 0x10_0000).check(&Map).is_ok());
+        for (start, len) in [
+            (0, 1),
+            (0xf_ffff, 2),
+            (0x1f_ffff, 2),
+            (0x20_0000, 1),
+            (0x10_0000, 0),
+        ] {
+            let refused = claim(start, len).check(&Map).unwrap_err();
+            assert_eq!(
+                refused,
+                Error::NotGuestMemory {
+                    range: *claim(start, len).as_told()
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn guest_pages_are_whole_pages() {
+        let page = |value, size| {
+            Claim::new(value)
+                .gpa()
+                .and_then(|gpa: Claim<Gpa>| gpa.check_page(size, &Map))
+        };
+        assert_eq!(
+            page(0x10_1000, PageSize::Size4K).map(Gpa::as_u64),
+            Ok(0x10_1000)
+        );
+        assert_eq!(
+            page(0x10_1800, PageSize::Size4K),
+            Err(Error::Misaligned { value: 0x10_1800 })
+        );
+        assert!(matches!(
+            page(0x20_0000, PageSize::Size2M),
+            Err(Error::NotGuestMemory { .. })
+        ));
+        // The last page of the address space has no end.
+        let last = (1 << 52) - 0x1000;
+        assert_eq!(
+            page(last, PageSize::Size4K),
+            Err(Error::NoSuchAddress { value: last })
+        );
+        assert_eq!(
+            page(u64::MAX, PageSize::Size4K),
+            Err(Error::NoSuchAddress { value: u64::MAX })
+        );
     }
 }

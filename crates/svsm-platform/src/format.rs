@@ -58,7 +58,13 @@ impl<T: Format> Format for Claim<T> {
 
 impl<S: State> Format for Page<S> {
     fn format(&self, f: Formatter<'_>) {
-        write!(f, "Page({}, {})", self.start(), self.size());
+        write!(
+            f,
+            "Page<{=str}>({}, {})",
+            self.state(),
+            self.start(),
+            self.size()
+        );
     }
 }
 

@@ -14,7 +14,7 @@ mod power;
 pub use clock::Tsc;
 pub use clock::{Counter, CounterClock, calibrate};
 #[cfg(target_arch = "x86_64")]
-pub use entropy::Processor;
+pub use entropy::RandomInsn;
 pub use entropy::{ProcessorEntropy, RandomWords};
 #[cfg(target_arch = "x86_64")]
 pub use host::{Host, MmioWindow};

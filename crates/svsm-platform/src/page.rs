@@ -23,7 +23,9 @@ use crate::{
 };
 
 mod sealed {
-    pub trait Sealed {}
+    pub trait Sealed {
+        const NAME: &'static str;
+    }
 }
 
 /// What is known about a page: [`Private`], [`Shared`] or [`Lost`].
@@ -43,9 +45,15 @@ pub enum Shared {}
 #[derive(Debug)]
 pub enum Lost {}
 
-impl sealed::Sealed for Private {}
-impl sealed::Sealed for Shared {}
-impl sealed::Sealed for Lost {}
+impl sealed::Sealed for Private {
+    const NAME: &'static str = "Private";
+}
+impl sealed::Sealed for Shared {
+    const NAME: &'static str = "Shared";
+}
+impl sealed::Sealed for Lost {
+    const NAME: &'static str = "Lost";
+}
 impl State for Private {}
 impl State for Shared {}
 impl State for Lost {}
@@ -88,7 +96,7 @@ impl State for Lost {}
 /// ```
 #[must_use = "a page that is dropped is never used again"]
 pub struct Page<S: State> {
-    start: Gpa, // aligned to `size`
+    range: GpaRange, // exactly one page of `size`
     size: PageSize,
     state: PhantomData<S>,
 }
@@ -100,22 +108,22 @@ impl<S: State> Page<S> {
     /// - The page is in the state `S`.
     /// - Nobody else holds it or a part of it: there is no other `Page` over these addresses, no frame in an allocator, and
     ///   no Rust reference into it, for as long as this one is held.
-    pub const unsafe fn assume(start: Gpa, size: PageSize) -> Option<Self> {
-        if start.is_aligned(size) && start.checked_add(size.bytes()).is_some() {
-            Some(Self {
-                start,
-                size,
-                state: PhantomData,
-            })
-        } else {
-            None
+    pub unsafe fn assume(start: Gpa, size: PageSize) -> Option<Self> {
+        if !start.is_aligned(size) {
+            return None;
         }
+        let range = GpaRange::new(start, size.bytes())?;
+        Some(Self {
+            range,
+            size,
+            state: PhantomData,
+        })
     }
 
     /// Its first address.
     #[must_use]
     pub const fn start(&self) -> Gpa {
-        self.start
+        self.range.start()
     }
 
     /// Its size.
@@ -124,15 +132,21 @@ impl<S: State> Page<S> {
         self.size
     }
 
-    fn range(&self) -> GpaRange {
-        // `assume` saw that the end is an address. An empty range would make every change fail, which is safe.
-        let nothing = || GpaRange::empty(self.start);
-        GpaRange::new(self.start, self.size.bytes()).unwrap_or_else(nothing)
+    /// Its addresses.
+    #[must_use]
+    pub const fn range(&self) -> GpaRange {
+        self.range
+    }
+
+    /// The name of what is known about it.
+    #[must_use]
+    pub const fn state(&self) -> &'static str {
+        S::NAME
     }
 
     const fn into_state<T: State>(self) -> Page<T> {
         Page {
-            start: self.start,
+            range: self.range,
             size: self.size,
             state: PhantomData,
         }
@@ -148,7 +162,7 @@ impl Page<Private> {
         self,
         platform: &mut P,
     ) -> Result<Page<Shared>, (Page<Lost>, P::Error)> {
-        match platform.make_shared(self.range()) {
+        match platform.make_shared(self.range) {
             Ok(()) => Ok(self.into_state()),
             Err(stopped) => Err((self.into_state(), stopped.cause)),
         }
@@ -164,7 +178,7 @@ impl Page<Shared> {
         self,
         platform: &mut P,
     ) -> Result<Page<Private>, (Page<Lost>, P::Error)> {
-        match platform.make_private(self.range()) {
+        match platform.make_private(self.range) {
             Ok(()) => Ok(self.into_state()),
             Err(stopped) => Err((self.into_state(), stopped.cause)),
         }
@@ -180,7 +194,7 @@ impl Page<Lost> {
         self,
         platform: &mut P,
     ) -> Result<Page<Private>, (Self, P::Error)> {
-        match platform.make_private(self.range()) {
+        match platform.make_private(self.range) {
             Ok(()) => Ok(self.into_state()),
             Err(stopped) => Err((self, stopped.cause)),
         }
@@ -189,9 +203,12 @@ impl Page<Lost> {
 
 impl<S: State> fmt::Debug for Page<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Page")
-            .field("start", &self.start)
-            .field("size", &self.size)
-            .finish_non_exhaustive()
+        write!(
+            f,
+            "Page<{}>({:?}, {:?})",
+            self.state(),
+            self.start(),
+            self.size
+        )
     }
 }

@@ -67,11 +67,11 @@ pub trait CpuSource {
 }
 
 /// Reads the index from the word at a fixed offset from the base of GS.
-#[cfg(all(target_arch = "x86_64", not(loom)))]
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug)]
 pub struct GsIndex<const OFFSET: usize>(());
 
-#[cfg(all(target_arch = "x86_64", not(loom)))]
+#[cfg(target_arch = "x86_64")]
 impl<const OFFSET: usize> GsIndex<OFFSET> {
     /// Says that GS is set up.
     ///
@@ -84,7 +84,7 @@ impl<const OFFSET: usize> GsIndex<OFFSET> {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", not(loom)))]
+#[cfg(target_arch = "x86_64")]
 impl<const OFFSET: usize> CpuSource for GsIndex<OFFSET> {
     fn current(&self) -> CpuIndex {
         let index: u32;

@@ -2,8 +2,8 @@
 
 use svsm_platform::{
     conformance,
-    cpu::cpuid::{Features, Processor as Cpu},
-    native::{CounterClock, Processor, ProcessorEntropy, Tsc},
+    cpu::cpuid::{Features, Processor},
+    native::{CounterClock, ProcessorEntropy, RandomInsn, Tsc},
     seam::Hertz,
 };
 
@@ -14,7 +14,6 @@ fn tsc_is_a_clock() {
 
 #[test]
 fn processor_is_an_entropy_source() {
-    conformance::entropy(&mut ProcessorEntropy::new(Processor::new(Features::of(
-        &Cpu,
-    ))));
+    let words = RandomInsn::new(Features::of(&Processor));
+    conformance::entropy(&mut ProcessorEntropy::new(words));
 }

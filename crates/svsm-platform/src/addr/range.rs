@@ -49,19 +49,13 @@ impl<A: Address> AddrRange<A> {
 
     /// The first address.
     #[must_use]
-    pub const fn start(&self) -> A
-    where
-        A: Copy,
-    {
+    pub const fn start(&self) -> A {
         self.start
     }
 
     /// The address after the last one.
     #[must_use]
-    pub const fn end(&self) -> A
-    where
-        A: Copy,
-    {
+    pub const fn end(&self) -> A {
         self.end
     }
 

@@ -67,11 +67,9 @@ const fn low_half(value: u64) -> u32 {
     value as u32
 }
 
-macro_rules! read_register {
-    ($($(#[$doc:meta])* $name:ident: $register:literal;)+) => {
+macro_rules! mov_from {
+    ($($name:ident: $register:literal;)+) => {
         $(
-            $(#[$doc])*
-            #[must_use]
             fn $name() -> u64 {
                 let value: u64;
                 // SAFETY: reading a register changes no memory.
@@ -84,7 +82,7 @@ macro_rules! read_register {
     };
 }
 
-read_register! {
+mov_from! {
     mov_from_cr0: "cr0";
     mov_from_cr2: "cr2";
     mov_from_cr3: "cr3";
@@ -314,39 +312,45 @@ pub fn invpcid(what: Invpcid) {
 }
 
 macro_rules! port {
-    ($($(#[$doc:meta])* $read:ident, $write:ident, $value:ty, $register:tt, $port:literal;)+) => {
+    ($($bits:literal $value:ty, $register:tt: $read:ident, $write:ident;)+) => {
         $(
-            $(#[$doc])*
+            #[doc = concat!("Reads ", $bits, " bits from a port.")]
             ///
             /// # Safety
-            /// The device behind the port does not change memory that Rust code relies on.
-            #[must_use]
+            /// Being read, the device behind the port does not change memory that Rust code relies on.
             pub unsafe fn $read(port: u16) -> $value {
                 let value: $value;
                 // SAFETY: the caller knows what the device does.
-                unsafe { asm!(concat!("in ", $register, ", dx"), in("dx") port, out($register) value, options(nostack, preserves_flags)) }
+                unsafe {
+                    asm!(
+                        concat!("in ", $register, ", dx"), in("dx") port, out($register) value,
+                        options(nostack, preserves_flags),
+                    );
+                }
                 value
             }
 
-            /// Writes the port instead.
+            #[doc = concat!("Writes ", $bits, " bits to a port.")]
             ///
             /// # Safety
-            /// The device behind the port does not change memory that Rust code relies on.
+            /// Told `value`, the device behind the port does not change memory that Rust code relies on.
             pub unsafe fn $write(port: u16, value: $value) {
                 // SAFETY: the caller knows what the device does.
-                unsafe { asm!(concat!("out dx, ", $register), in("dx") port, in($register) value, options(nostack, preserves_flags)) }
+                unsafe {
+                    asm!(
+                        concat!("out dx, ", $register), in("dx") port, in($register) value,
+                        options(nostack, preserves_flags),
+                    );
+                }
             }
         )+
     };
 }
 
 port! {
-    /// Reads 8 bits from a port.
-    inb, outb, u8, "al", "dx";
-    /// Reads 16 bits from a port.
-    inw, outw, u16, "ax", "dx";
-    /// Reads 32 bits from a port.
-    inl, outl, u32, "eax", "dx";
+    "8" u8, "al": inb, outb;
+    "16" u16, "ax": inw, outw;
+    "32" u32, "eax": inl, outl;
 }
 
 /// Takes another GDT into use; segment registers keep what they have until they are loaded.

@@ -12,12 +12,12 @@ pub trait RandomWords {
 /// RDSEED and RDRAND, where the processor has them.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug)]
-pub struct Processor {
+pub struct RandomInsn {
     features: Features,
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Processor {
+impl RandomInsn {
     /// Uses what is among `features`.
     #[must_use]
     pub const fn new(features: Features) -> Self {
@@ -26,7 +26,7 @@ impl Processor {
 }
 
 #[cfg(target_arch = "x86_64")]
-impl RandomWords for Processor {
+impl RandomWords for RandomInsn {
     fn seed(&mut self) -> Option<u64> {
         self.features
             .contains(Features::RDSEED)

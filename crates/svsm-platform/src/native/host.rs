@@ -3,7 +3,7 @@
     reason = "port and register instructions, and volatile accesses to mapped devices"
 )]
 
-use core::ptr::NonNull;
+use core::{convert::Infallible, ptr::NonNull};
 
 use crate::{
     Error, Result,
@@ -13,7 +13,7 @@ use crate::{
         insn,
         msr::Msr,
     },
-    seam::{CpuidCall, MmioCall, MsrCall, PortCall, Width},
+    seam::{CpuidCall, MmioCall, MmioWidth, MsrCall, PortCall, Width},
 };
 
 /// Device registers that are mapped.
@@ -44,7 +44,7 @@ impl MmioWindow {
     }
 
     /// Where an access goes, if all of it lies in the window and it is aligned, as device registers want.
-    fn place(&self, at: Gpa, width: Width) -> Option<NonNull<u8>> {
+    fn place(&self, at: Gpa, width: MmioWidth) -> Option<NonNull<u8>> {
         let access = GpaRange::new(at, width.bytes())?;
         if !self.registers.contains_range(&access) || !at.as_u64().is_multiple_of(width.bytes()) {
             return None;
@@ -79,7 +79,7 @@ impl<'a> Host<'a> {
         Self { windows }
     }
 
-    fn place(&self, at: Gpa, width: Width) -> Result<NonNull<u8>> {
+    fn place(&self, at: Gpa, width: MmioWidth) -> Result<NonNull<u8>> {
         self.windows
             .iter()
             .find_map(|window| window.place(at, width))
@@ -88,21 +88,20 @@ impl<'a> Host<'a> {
 }
 
 impl PortCall for Host<'_> {
-    type Error = Error;
+    type Error = Infallible;
 
-    fn port_read(&mut self, port: u16, width: Width) -> Result<u32> {
-        match width {
+    fn port_read(&mut self, port: u16, width: Width) -> Result<u32, Infallible> {
+        Ok(match width {
             // SAFETY: who made this value vouched for all ports.
-            Width::Byte => Ok(unsafe { insn::inb(port) }.into()),
+            Width::Byte => unsafe { insn::inb(port) }.into(),
             // SAFETY: as above.
-            Width::Word => Ok(unsafe { insn::inw(port) }.into()),
+            Width::Word => unsafe { insn::inw(port) }.into(),
             // SAFETY: as above.
-            Width::Dword => Ok(unsafe { insn::inl(port) }),
-            Width::Qword => Err(Error::PortRefused { port }),
-        }
+            Width::Dword => unsafe { insn::inl(port) },
+        })
     }
 
-    fn port_write(&mut self, port: u16, width: Width, value: u32) -> Result<()> {
+    fn port_write(&mut self, port: u16, width: Width, value: u32) -> Result<(), Infallible> {
         let [low, second, ..] = value.to_le_bytes();
         match width {
             // SAFETY: who made this value vouched for all ports.
@@ -111,20 +110,19 @@ impl PortCall for Host<'_> {
             Width::Word => unsafe { insn::outw(port, u16::from_le_bytes([low, second])) },
             // SAFETY: as above.
             Width::Dword => unsafe { insn::outl(port, value) },
-            Width::Qword => return Err(Error::PortRefused { port }),
         }
         Ok(())
     }
 }
 
 impl MsrCall for Host<'_> {
-    type Error = Error;
+    type Error = Infallible;
 
-    fn msr_read(&mut self, msr: Msr) -> Result<u64> {
+    fn msr_read(&mut self, msr: Msr) -> Result<u64, Infallible> {
         Ok(insn::rdmsr(msr))
     }
 
-    fn msr_write(&mut self, msr: Msr, value: u64) -> Result<()> {
+    fn msr_write(&mut self, msr: Msr, value: u64) -> Result<(), Infallible> {
         // SAFETY: who made this value vouched for all registers.
         unsafe { insn::wrmsr(msr, value) };
         Ok(())
@@ -134,49 +132,49 @@ impl MsrCall for Host<'_> {
 impl MmioCall for Host<'_> {
     type Error = Error;
 
-    fn mmio_read(&mut self, at: Gpa, width: Width) -> Result<u64> {
+    fn mmio_read(&mut self, at: Gpa, width: MmioWidth) -> Result<u64> {
         let place = self.place(at, width)?;
         Ok(match width {
             // SAFETY: `place` lies in a window that is mapped, as who made the window vouched.
-            Width::Byte => unsafe { place.read_volatile() }.into(),
+            MmioWidth::Byte => unsafe { place.read_volatile() }.into(),
             // SAFETY: as above; `place` is aligned because window and access are.
-            Width::Word => unsafe { place.cast::<u16>().read_volatile() }.into(),
+            MmioWidth::Word => unsafe { place.cast::<u16>().read_volatile() }.into(),
             // SAFETY: as above.
-            Width::Dword => unsafe { place.cast::<u32>().read_volatile() }.into(),
+            MmioWidth::Dword => unsafe { place.cast::<u32>().read_volatile() }.into(),
             // SAFETY: as above.
-            Width::Qword => unsafe { place.cast::<u64>().read_volatile() },
+            MmioWidth::Qword => unsafe { place.cast::<u64>().read_volatile() },
         })
     }
 
-    fn mmio_write(&mut self, at: Gpa, width: Width, value: u64) -> Result<()> {
+    fn mmio_write(&mut self, at: Gpa, width: MmioWidth, value: u64) -> Result<()> {
         let place = self.place(at, width)?;
         let [b0, b1, b2, b3, ..] = value.to_le_bytes();
         match width {
             // SAFETY: `place` lies in a window that is mapped, as who made the window vouched.
-            Width::Byte => unsafe { place.write_volatile(b0) },
+            MmioWidth::Byte => unsafe { place.write_volatile(b0) },
             // SAFETY: as above; `place` is aligned because window and access are.
-            Width::Word => unsafe {
+            MmioWidth::Word => unsafe {
                 place
                     .cast::<u16>()
                     .write_volatile(u16::from_le_bytes([b0, b1]))
             },
             // SAFETY: as above.
-            Width::Dword => unsafe {
+            MmioWidth::Dword => unsafe {
                 place
                     .cast::<u32>()
                     .write_volatile(u32::from_le_bytes([b0, b1, b2, b3]))
             },
             // SAFETY: as above.
-            Width::Qword => unsafe { place.cast::<u64>().write_volatile(value) },
+            MmioWidth::Qword => unsafe { place.cast::<u64>().write_volatile(value) },
         }
         Ok(())
     }
 }
 
 impl CpuidCall for Host<'_> {
-    type Error = Error;
+    type Error = Infallible;
 
-    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Result<Registers> {
+    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Result<Registers, Infallible> {
         Ok(Processor.raw(leaf, subleaf))
     }
 }
@@ -197,22 +195,25 @@ mod tests {
         let mut host = unsafe { Host::assume_harmless(&windows) };
 
         assert_eq!(
-            host.mmio_read(gpa(0xfee0_0000), Width::Qword),
+            host.mmio_read(gpa(0xfee0_0000), MmioWidth::Qword),
             Ok(0x1111_2222_3333_4444)
         );
-        assert_eq!(host.mmio_read(gpa(0xfee0_0002), Width::Word), Ok(0x3333));
-        assert_eq!(host.mmio_read(gpa(0xfee0_0007), Width::Byte), Ok(0x11));
-        host.mmio_write(gpa(0xfee0_000c), Width::Dword, 0xaaaa_bbbb_cccc_dddd)
+        assert_eq!(
+            host.mmio_read(gpa(0xfee0_0002), MmioWidth::Word),
+            Ok(0x3333)
+        );
+        assert_eq!(host.mmio_read(gpa(0xfee0_0007), MmioWidth::Byte), Ok(0x11));
+        host.mmio_write(gpa(0xfee0_000c), MmioWidth::Dword, 0xaaaa_bbbb_cccc_dddd)
             .unwrap();
         assert_eq!(
-            host.mmio_read(gpa(0xfee0_0008), Width::Qword),
+            host.mmio_read(gpa(0xfee0_0008), MmioWidth::Qword),
             Ok(0xcccc_dddd_0000_0000)
         );
 
         for (at, width) in [
-            (0xfee0_0010, Width::Byte),
-            (0xfedf_ffff, Width::Byte),
-            (0xfee0_0001, Width::Word),
+            (0xfee0_0010, MmioWidth::Byte),
+            (0xfedf_ffff, MmioWidth::Byte),
+            (0xfee0_0001, MmioWidth::Word),
         ] {
             assert_eq!(
                 host.mmio_read(gpa(at), width),
@@ -223,9 +224,5 @@ mod tests {
                 Err(Error::NotMapped { at: gpa(at) })
             );
         }
-        assert_eq!(
-            host.port_read(0x80, Width::Qword),
-            Err(Error::PortRefused { port: 0x80 })
-        );
     }
 }

@@ -57,16 +57,27 @@ impl<P: PortCall> Power<P> {
     }
 }
 
-/// How often to look around before a request counts as ignored.
+/// How often to read a port before a request counts as ignored: each read takes about a microsecond, so some seconds. Switching off
+/// takes real machines a fraction of one, and an emulator as long as its host lets it wait.
 #[cfg(target_arch = "x86_64")]
-const PATIENCE: u32 = 1 << 20;
+const PATIENCE: u32 = 1 << 22;
+
+#[cfg(target_arch = "x86_64")]
+impl<P: PortCall> Power<P> {
+    fn wait(&mut self) {
+        let port = self.sleep.port;
+        (0..PATIENCE)
+            .map_while(|_| self.ports.port_read(port, Width::Word).ok())
+            .for_each(drop);
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
 impl<P: PortCall> Terminate for Power<P> {
     /// Switches off; a machine that will not is reset.
     fn power_off(&mut self) -> ! {
         if self.request_power_off().is_ok() {
-            (0..PATIENCE).for_each(|_| core::hint::spin_loop());
+            self.wait();
         }
         self.fatal(Reason::General)
     }
@@ -75,7 +86,7 @@ impl<P: PortCall> Terminate for Power<P> {
     /// for it.
     fn fatal(&mut self, _: Reason) -> ! {
         if self.request_reset().is_ok() {
-            (0..PATIENCE).for_each(|_| core::hint::spin_loop());
+            self.wait();
         }
         triple_fault()
     }

@@ -14,9 +14,7 @@ pub struct AllowList<'a> {
 
 impl AllowList<'_> {
     fn has_ports(&self, port: u16, width: Width) -> bool {
-        let last = u16::try_from(width.bytes() - 1)
-            .ok()
-            .and_then(|more| port.checked_add(more));
+        let last = port.checked_add(width.bytes() - 1);
         // All bytes of one access in one entry: the next port may be another device's.
         last.is_some_and(|last| {
             self.ports

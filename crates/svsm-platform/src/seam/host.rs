@@ -5,7 +5,7 @@ use crate::{
     cpu::{cpuid::Registers, msr::Msr},
 };
 
-/// The size of one access to a port or a device register.
+/// The size of one access to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Width {
@@ -15,11 +15,35 @@ pub enum Width {
     Word,
     /// 32 bits.
     Dword,
-    /// 64 bits; not for ports.
-    Qword,
 }
 
 impl Width {
+    /// Size in bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u16 {
+        match self {
+            Self::Byte => 1,
+            Self::Word => 2,
+            Self::Dword => 4,
+        }
+    }
+}
+
+/// The size of one access to a device register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum MmioWidth {
+    /// 8 bits.
+    Byte,
+    /// 16 bits.
+    Word,
+    /// 32 bits.
+    Dword,
+    /// 64 bits.
+    Qword,
+}
+
+impl MmioWidth {
     /// Size in bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
@@ -28,17 +52,6 @@ impl Width {
             Self::Word => 2,
             Self::Dword => 4,
             Self::Qword => 8,
-        }
-    }
-
-    /// A word with the bits of one access set.
-    #[must_use]
-    pub const fn mask(self) -> u64 {
-        match self {
-            Self::Byte => 0xff,
-            Self::Word => 0xffff,
-            Self::Dword => 0xffff_ffff,
-            Self::Qword => u64::MAX,
         }
     }
 }
@@ -53,13 +66,13 @@ pub trait PortCall {
     /// Reads a port.
     ///
     /// # Errors
-    /// Why it was not read; [`Width::Qword`] never is.
+    /// Why it was not read.
     fn port_read(&mut self, port: u16, width: Width) -> Result<u32, Self::Error>;
 
     /// Writes a port.
     ///
     /// # Errors
-    /// Why it was not written; [`Width::Qword`] never is.
+    /// Why it was not written.
     fn port_write(&mut self, port: u16, width: Width, value: u32) -> Result<(), Self::Error>;
 }
 
@@ -92,13 +105,13 @@ pub trait MmioCall {
     ///
     /// # Errors
     /// Why it was not read.
-    fn mmio_read(&mut self, at: Gpa, width: Width) -> Result<u64, Self::Error>;
+    fn mmio_read(&mut self, at: Gpa, width: MmioWidth) -> Result<u64, Self::Error>;
 
     /// Writes a device register.
     ///
     /// # Errors
     /// Why it was not written.
-    fn mmio_write(&mut self, at: Gpa, width: Width, value: u64) -> Result<(), Self::Error>;
+    fn mmio_write(&mut self, at: Gpa, width: MmioWidth, value: u64) -> Result<(), Self::Error>;
 }
 
 /// CPUID leaves as the host tells them.
@@ -139,8 +152,8 @@ by_reference!(MsrCall {
     fn msr_write(msr: Msr, value: u64) -> ();
 });
 by_reference!(MmioCall {
-    fn mmio_read(at: Gpa, width: Width) -> u64;
-    fn mmio_write(at: Gpa, width: Width, value: u64) -> ();
+    fn mmio_read(at: Gpa, width: MmioWidth) -> u64;
+    fn mmio_write(at: Gpa, width: MmioWidth, value: u64) -> ();
 });
 by_reference!(CpuidCall {
     fn cpuid(leaf: u32, subleaf: u32) -> Registers;

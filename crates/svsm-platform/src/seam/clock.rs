@@ -1,44 +1,4 @@
-use core::{fmt, num::NonZeroU64};
-
-/// Proves to others what runs here, and derives keys that only this can have.
-pub trait Report {
-    /// What the key depends on besides the platform: fields, levels, versions.
-    type KeyRequest;
-    /// Why there is no report or key.
-    type Error: Copy + fmt::Debug;
-
-    /// Writes a signed report over `nonce` to the start of `buffer` and answers with that part.
-    ///
-    /// # Errors
-    /// Why there is none; also if `buffer` is too small.
-    fn report<'b>(
-        &mut self,
-        nonce: &[u8; 64],
-        buffer: &'b mut [u8],
-    ) -> Result<&'b [u8], Self::Error>;
-
-    /// Derives a key.
-    ///
-    /// # Errors
-    /// Why there is none; `key` then holds nothing of use.
-    fn derive_key(
-        &mut self,
-        request: &Self::KeyRequest,
-        key: &mut [u8; 32],
-    ) -> Result<(), Self::Error>;
-}
-
-/// Random bytes that the host can neither know nor choose.
-pub trait Entropy {
-    /// Why there are none.
-    type Error: Copy + fmt::Debug;
-
-    /// Fills all of `bytes`.
-    ///
-    /// # Errors
-    /// Why they are not all random. None of them may then be used.
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error>;
-}
+use core::num::NonZeroU64;
 
 /// A moment, in ticks of one clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,34 +81,6 @@ pub trait Clock {
 
     /// Whether the host is kept from changing moment and rate. Deadlines against the host need a clock that is.
     fn is_trusted(&self) -> bool;
-}
-
-/// Why the SVSM stops for good. The host sees it, so it is one of few numbers and no data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum Reason {
-    /// Anything without a name of its own; a panic.
-    General,
-    /// The host speaks no version of the protocol that we speak.
-    ProtocolVersion,
-    /// The host lacks a feature that we cannot do without.
-    MissingFeature,
-    /// The host broke its contract: a page swapped, a promise not kept.
-    HostViolation,
-    /// What the image or its parameters say cannot be.
-    BadImage,
-    /// Not enough memory to go on.
-    OutOfMemory,
-}
-
-/// Ends the machine.
-pub trait Terminate {
-    /// In order: all is said and done.
-    fn power_off(&mut self) -> !;
-
-    /// Out of order. Whatever the host does, no more of this code runs.
-    fn fatal(&mut self, reason: Reason) -> !;
 }
 
 #[cfg(test)]
