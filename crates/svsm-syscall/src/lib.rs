@@ -3,3 +3,13 @@
 #![doc = include_str!("../README.md")]
 //! ## Feature flags
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod abi; // what kernel and programs agree on
+pub mod archive; // the programs that came with the image
+pub mod entry; // from a program into the kernel, and back
+pub mod frame; // a system call in a program's registers
+pub mod memory; // a program's memory: claims, and copies that can fault
+pub mod program; // which memory a program's file asks for
