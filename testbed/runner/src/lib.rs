@@ -1,1 +1,21 @@
-//! Runs firmware images in the software machine.
+#![doc = include_str!("../README.md")]
+
+mod child; // the QEMU process, which never outlives a run
+mod error;
+pub mod images; // ELF files by build id: defmt tables, names and lines
+pub mod log; // a byte stream of the firmware, into lines
+pub mod machine; // what the software machine reports
+mod outcome;
+pub mod qemu; // which QEMU, and its command line
+mod run;
+mod session; // one run, from spawn to verdict
+pub mod show; // lines for people, for programs, or as they came
+pub mod verdict; // how a run ended
+
+pub use error::{Error, Result};
+pub use images::Images;
+pub use log::LogLine;
+pub use machine::Event as MachineEvent;
+pub use outcome::Outcome;
+pub use run::{Cancel, Machine, Platform, Progress, Run};
+pub use verdict::Verdict;

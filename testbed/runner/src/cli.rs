@@ -1,0 +1,268 @@
+use core::time::Duration;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use svsm_testbed::show::Format;
+use svsm_testbed::{Images, Machine, Platform, qemu};
+
+/// Runs firmware images in the software machine and says how they ended.
+///
+/// The software machine is a hypervisor that stock QEMU starts: it runs an IGVM image as its guest, watches
+/// it, and knows how it ended. Neither special hardware nor a patched QEMU is needed.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Box<RunArgs>),
+    Decode(DecodeArgs),
+}
+
+/// Runs an image: shows its log live and ends with a verdict.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES, args_override_self = true)]
+pub(crate) struct RunArgs {
+    /// The IGVM image
+    pub(crate) image: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) images: ImageArgs,
+
+    /// What the image runs in
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) machine: MachineArg,
+
+    /// What the software machine pretends to be
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) platform: PlatformArg,
+
+    /// Number of CPUs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) smp: u32,
+
+    /// Memory that the image sees: bytes, or with K, M or G
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
+    pub(crate) memory: u64,
+
+    /// Seconds until the run is ended; 0 for never [default: 60; never with --gdb]
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+
+    /// A text that must come up in the log; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) expect: Vec<String>,
+
+    /// End the run as passed once all expected texts came, for firmware that never switches off
+    #[arg(long, requires = "expect")]
+    pub(crate) until_expected: bool,
+
+    /// How to show the log: in columns, as one JSON object per line, or as the bytes that came
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) log: LogArg,
+
+    /// Write everything about the run to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json_result: Option<PathBuf>,
+
+    /// Wait for a debugger on this TCP port before the first instruction
+    #[arg(long, value_name = "PORT")]
+    pub(crate) gdb: Option<u16>,
+
+    /// Count instructions instead of time: runs repeat exactly (one CPU only)
+    #[arg(long)]
+    pub(crate) icount: bool,
+
+    /// ELF file of the software machine [default: svsm-machine beside this program]
+    #[arg(long, value_name = "PATH", env = "SVSM_MACHINE_ELF")]
+    machine_elf: Option<PathBuf>,
+
+    /// QEMU, version 9.0 or later
+    #[arg(long, value_name = "PATH", env = "SVSM_QEMU", default_value = qemu::DEFAULT_PROGRAM)]
+    pub(crate) qemu: PathBuf,
+
+    /// Text for the image's command-line parameter
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) append: Option<String>,
+
+    /// A word for the software machine's own command line; may be given several times
+    #[arg(long, value_name = "WORD")]
+    pub(crate) machine_arg: Vec<String>,
+
+    /// An argument for QEMU; may be given several times
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) qemu_arg: Vec<String>,
+}
+
+/// Turns a recorded log back into text, for example one from the serial port of real hardware.
+#[derive(Debug, Args)]
+pub(crate) struct DecodeArgs {
+    /// The recorded bytes [default: standard input]
+    pub(crate) file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) images: ImageArgs,
+
+    /// How to show the log
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) log: LogArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageArgs {
+    /// An ELF file that is part of the image, or a directory of them: they turn the log into text and
+    /// addresses into names; may be given several times
+    #[arg(long, value_name = "PATH")]
+    elf: Vec<PathBuf>,
+
+    /// The list of ELF files that the image builder wrote [default: IMAGE.symbols.json, if it is there]
+    #[arg(long, value_name = "FILE")]
+    symbols: Option<PathBuf>,
+}
+
+impl ImageArgs {
+    pub(crate) fn load(&self, image: Option<&Path>) -> Result<Images> {
+        let mut images = Images::new();
+        let beside = image.map(|image| {
+            let mut beside = image.as_os_str().to_owned();
+            beside.push(".symbols.json");
+            PathBuf::from(beside)
+        });
+        if let Some(file) = self
+            .symbols
+            .clone()
+            .or(beside.filter(|file| file.is_file()))
+        {
+            images.add_symbols(&file)?;
+        }
+        for path in &self.elf {
+            images.add(path)?;
+        }
+        Ok(images)
+    }
+}
+
+impl RunArgs {
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        let default = if self.gdb.is_some() { 0 } else { 60 };
+        crate::seconds(self.timeout.unwrap_or(default))
+    }
+
+    pub(crate) fn machine_elf(&self) -> Option<PathBuf> {
+        let beside = || {
+            let file = std::env::current_exe().ok()?.with_file_name("svsm-machine");
+            file.is_file().then_some(file)
+        };
+        self.machine_elf.clone().or_else(beside)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum MachineArg {
+    /// The software machine
+    #[default]
+    L0,
+    /// QEMU's PC, with QEMU's own IGVM loader (10.1 or later, if built with it)
+    Bare,
+}
+
+impl From<MachineArg> for Machine {
+    fn from(arg: MachineArg) -> Self {
+        match arg {
+            MachineArg::L0 => Self::L0,
+            MachineArg::Bare => Self::Bare,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum PlatformArg {
+    /// A machine without confidential computing
+    #[default]
+    Native,
+}
+
+impl From<PlatformArg> for Platform {
+    fn from(arg: PlatformArg) -> Self {
+        match arg {
+            PlatformArg::Native => Self::Native,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum LogArg {
+    /// Columns: time, CPU, image, level, message
+    #[default]
+    Text,
+    /// One JSON object per line
+    Json,
+    /// The bytes of the firmware's serial port
+    Raw,
+}
+
+impl From<LogArg> for Format {
+    fn from(arg: LogArg) -> Self {
+        match arg {
+            LogArg::Text => Self::Text,
+            LogArg::Json => Self::Json,
+            LogArg::Raw => Self::Raw,
+        }
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (text.get(..at), 1 << 10),
+        Some((at, 'm' | 'M')) => (text.get(..at), 1 << 20),
+        Some((at, 'g' | 'G')) => (text.get(..at), 1 << 30),
+        _ => (Some(text), 1),
+    };
+    number
+        .and_then(|number| number.parse::<u64>().ok())
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| "a size is a number, or one with K, M or G behind it".to_owned())
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  svsm-testbed run svsm.igvm
+  svsm-testbed run svsm.igvm --smp 4 --memory 1G --elf target/x86_64-unknown-none/firmware
+  svsm-testbed run other.igvm --expect 'booting kernel' --until-expected
+  svsm-testbed run svsm.igvm --log json --json-result result.json
+  svsm-testbed run svsm.igvm --gdb 1234
+
+Exit status:
+    0  passed: the firmware said so (or all expected texts came) and switched the machine off
+    1  failed: it said so, it said nothing, or an expected text never came
+    2  bad usage, a file that cannot be read, or an image that the machine refused
+    3  the firmware crashed (triple fault, reset, halted for good) or panicked
+    4  time ran out
+    5  the testbed failed: QEMU is missing, too old or died, or the software machine failed
+  130  interrupted";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("64M"), Ok(64 << 20));
+        assert_eq!(size("4g"), Ok(4 << 30));
+        for wrong in ["", "M", "-1", "1T", "1.5G", "99999999999G"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

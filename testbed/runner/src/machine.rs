@@ -1,0 +1,441 @@
+//! What the software machine reports: one JSON object per line on the second serial port.
+//!
+//! Every object has a member `event`. `verdict` ends a run and says how; `counters` may come at any time
+//! and replaces what came before; everything else is passed on. In a run without the software machine
+//! QEMU's own control protocol takes its place, and only the reason of a shutdown is taken from it.
+
+use core::fmt;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+#[non_exhaustive]
+pub enum Event {
+    /// The machine ends the run.
+    Verdict(Box<End>),
+    /// Numbers by name, since the start.
+    Counters(Counters),
+    /// Any other event.
+    #[serde(untagged)]
+    Other(Map<String, Value>),
+}
+
+/// How the machine saw the firmware end.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct End {
+    /// In which way.
+    pub kind: EndKind,
+    /// The same as a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The CPU on which it happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u64>,
+    /// The registers of that CPU.
+    #[serde(skip_serializing_if = "Registers::is_empty")]
+    pub registers: Registers,
+    /// Whatever else the machine knows about it.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+impl End {
+    pub(crate) fn new(kind: EndKind) -> Self {
+        Self {
+            kind,
+            reason: None,
+            cpu: None,
+            registers: Registers::default(),
+            more: Map::new(),
+        }
+    }
+}
+
+/// In which way a firmware can end.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum EndKind {
+    /// It switched the machine off by ACPI: the orderly end.
+    PowerOff,
+    /// It reset the machine.
+    Reset,
+    /// A triple fault.
+    Shutdown,
+    /// All CPUs are halted and nothing can wake them.
+    Halted,
+    /// It touched an address behind which there is nothing.
+    BadAccess,
+    /// It (or the image) brought a CPU into a state that cannot be.
+    InvalidState,
+    /// It did what the machine does not model.
+    Unsupported,
+    /// The machine refused the image.
+    LoadError,
+    /// The machine failed itself.
+    L0Error,
+    /// A word that this runner does not know.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl EndKind {
+    fn parse(word: &str) -> Self {
+        match word {
+            "power-off" => Self::PowerOff,
+            "reset" => Self::Reset,
+            "shutdown" => Self::Shutdown,
+            "halted" => Self::Halted,
+            "bad-access" => Self::BadAccess,
+            "invalid-state" => Self::InvalidState,
+            "unsupported" => Self::Unsupported,
+            "load-error" => Self::LoadError,
+            "l0-error" => Self::L0Error,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// What the machine told QEMU's exit device, should its verdict have been lost.
+    pub(crate) fn from_exit_status(status: i32) -> Option<Self> {
+        Some(match status {
+            0x21 => Self::PowerOff,
+            0x23 => Self::Reset,
+            0x25 => Self::Shutdown,
+            0x27 => Self::Halted,
+            0x29 => Self::BadAccess,
+            0x2b => Self::InvalidState,
+            0x2d => Self::Unsupported,
+            0x31 => Self::LoadError,
+            0x33 => Self::L0Error,
+            _ => return None,
+        })
+    }
+}
+
+/// What the machine counted: numbers by name. The members of objects and lists are joined with dots, as in
+/// `cpus.0.exits.cpuid`.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Counters(BTreeMap<String, u64>);
+
+impl Counters {
+    /// One number.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<u64> {
+        self.0.get(name).copied()
+    }
+
+    /// The sum of one number of all CPUs: `sum("exits.cpuid")`.
+    #[must_use]
+    pub fn sum(&self, name: &str) -> u64 {
+        let of_cpu = |key: &str| Some(key.strip_prefix("cpus.")?.split_once('.')?.1 == name);
+        self.iter()
+            .filter(|(key, _)| of_cpu(key) == Some(true))
+            .map(|(_, value)| value)
+            .sum()
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), *value))
+    }
+}
+
+/// Registers by name, in lower case; the parts of a segment register are `cs.selector`, `cs.base` and so on.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Registers(BTreeMap<String, u64>);
+
+impl Registers {
+    /// The value of the register called `name`.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<u64> {
+        self.0.get(name).copied()
+    }
+
+    /// Whether none is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), *value))
+    }
+}
+
+impl Serialize for Registers {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // As text: many JSON readers keep only 53 bits of a number.
+        serializer.collect_map(
+            self.iter()
+                .map(|(name, value)| (name, format!("{value:#x}"))),
+        )
+    }
+}
+
+impl fmt::Display for Registers {
+    /// Those that people look at, in three columns.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: [&str; 30] = [
+            "rip",
+            "rsp",
+            "rflags",
+            "rax",
+            "rbx",
+            "rcx",
+            "rdx",
+            "rsi",
+            "rdi",
+            "rbp",
+            "r8",
+            "r9",
+            "r10",
+            "r11",
+            "r12",
+            "r13",
+            "r14",
+            "r15",
+            "cr0",
+            "cr2",
+            "cr3",
+            "cr4",
+            "efer",
+            "cpl",
+            "cs.selector",
+            "ss.selector",
+            "gs.base",
+            "gdtr.base",
+            "idtr.base",
+            "tr.base",
+        ];
+        let known = SHOWN
+            .iter()
+            .filter_map(|name| Some((name, self.value(name)?)));
+        for (at, (name, value)) in known.enumerate() {
+            match at {
+                0 => {}
+                _ if at % 3 == 0 => f.write_str("\n")?,
+                _ => f.write_str("  ")?,
+            }
+            write!(f, "{name:>11} {value:016x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Event {
+    /// Reads one line of the software machine's report.
+    ///
+    /// # Errors
+    /// When it is not a JSON object with a member `event`, or a verdict without a kind.
+    pub fn parse(line: &str) -> Result<Self, serde_json::Error> {
+        let mut fields: Map<String, Value> = serde_json::from_str(line)?;
+        match fields.get("event").and_then(Value::as_str) {
+            Some("verdict") => {
+                fields.remove("event");
+                let Some(Value::String(kind)) = fields.remove("kind") else {
+                    return Err(missing("kind"));
+                };
+                Ok(Self::Verdict(Box::new(End {
+                    kind: EndKind::parse(&kind),
+                    reason: reason(&mut fields),
+                    cpu: fields.remove("cpu").as_ref().and_then(number),
+                    registers: Registers(numbers(&fields.remove("registers").unwrap_or_default())),
+                    more: fields,
+                })))
+            }
+            Some("counters") => Ok(Self::Counters(Counters(numbers(&Value::Object(fields))))),
+            Some(_) => Ok(Self::Other(fields)),
+            None => Err(missing("event")),
+        }
+    }
+
+    /// Why the machine refuses the image or gives up, which it says in an event before its verdict.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        let Self::Other(fields) = self else {
+            return None;
+        };
+        let text = |name: &str| fields.get(name).and_then(Value::as_str);
+        match (
+            text("event")?,
+            text("reason")?,
+            fields.get("offset").and_then(number),
+        ) {
+            ("load-error", reason, Some(offset)) => {
+                Some(format!("{reason} (at {offset:#x} in the file)"))
+            }
+            ("load-error" | "l0-error", reason, _) => Some(reason.to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Reads one line of QEMU's control protocol: the reason of a shutdown, or nothing of interest.
+    #[must_use]
+    pub fn parse_qmp(line: &str) -> Option<Self> {
+        let message: Value = serde_json::from_str(line).ok()?;
+        if message.get("event")?.as_str()? != "SHUTDOWN" {
+            return None;
+        }
+        let kind = match message.get("data")?.get("reason")?.as_str()? {
+            "guest-shutdown" => EndKind::PowerOff,
+            "guest-reset" => EndKind::Reset,
+            other => EndKind::Other(other.to_owned()),
+        };
+        Some(Self::Verdict(Box::new(End::new(kind))))
+    }
+}
+
+fn missing(member: &str) -> serde_json::Error {
+    serde::de::Error::custom(format_args!("no member `{member}`"))
+}
+
+fn reason(fields: &mut Map<String, Value>) -> Option<String> {
+    match fields.remove("reason")? {
+        Value::String(reason) => Some(reason),
+        _ => None,
+    }
+}
+
+/// All numbers in a value, by their path.
+fn numbers(value: &Value) -> BTreeMap<String, u64> {
+    fn walk(found: &mut BTreeMap<String, u64>, path: &str, value: &Value) {
+        let join = |name: &str| {
+            if path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{path}.{name}")
+            }
+        };
+        match value {
+            Value::Object(members) => {
+                members
+                    .iter()
+                    .for_each(|(name, value)| walk(found, &join(name), value));
+            }
+            Value::Array(items) => {
+                items
+                    .iter()
+                    .enumerate()
+                    .for_each(|(at, item)| walk(found, &join(&at.to_string()), item));
+            }
+            _ => found.extend(number(value).map(|number| (path.to_owned(), number))),
+        }
+    }
+    let mut found = BTreeMap::new();
+    // A reader of JSON bounds the depth, so this does not go far down.
+    walk(&mut found, "", value);
+    found
+}
+
+/// A number, or text that is one: 64-bit values travel as `"0x…"`.
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| {
+        let text = value.as_str()?;
+        text.strip_prefix("0x").map_or_else(
+            || text.parse().ok(),
+            |hex| u64::from_str_radix(hex, 16).ok(),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_carry_registers() {
+        let line = r#"{"event":"verdict","kind":"shutdown","reason":"a triple fault","cpu":1,"tsc":7,
+            "registers":{"rip":"0xffffffff80001234","rsp":4096,"cs":{"selector":"0x8","base":"0x0"}}}"#;
+        let Event::Verdict(end) = Event::parse(line).unwrap() else {
+            panic!("not a verdict")
+        };
+        assert_eq!((end.kind, end.cpu), (EndKind::Shutdown, Some(1)));
+        assert_eq!(end.reason.as_deref(), Some("a triple fault"));
+        assert_eq!(end.registers.value("rip"), Some(0xffff_ffff_8000_1234));
+        assert_eq!(end.more.get("tsc"), Some(&7.into()));
+        let shown = concat!(
+            "        rip ffffffff80001234          rsp 0000000000001000",
+            "  cs.selector 0000000000000008",
+        );
+        assert_eq!(end.registers.to_string(), shown);
+    }
+
+    #[test]
+    fn counters_are_flattened() {
+        let line = r#"{"event":"counters","cpus":[{"exits":{"cpuid":3,"hlt":"0x4"}},{"exits":{"cpuid":5}}]}"#;
+        let Event::Counters(counters) = Event::parse(line).unwrap() else {
+            panic!("not counters")
+        };
+        let expected = [
+            ("cpus.0.exits.cpuid", 3),
+            ("cpus.0.exits.hlt", 4),
+            ("cpus.1.exits.cpuid", 5),
+        ];
+        assert!(counters.iter().eq(expected));
+        assert_eq!(
+            (counters.sum("exits.cpuid"), counters.sum("exits.msr")),
+            (8, 0)
+        );
+        assert_eq!(counters.value("cpus.0.exits.hlt"), Some(4));
+    }
+
+    #[test]
+    fn complaints_name_the_place() {
+        let line = r#"{"event":"load-error","offset":64,"reason":"unknown header"}"#;
+        let complaint = Event::parse(line).unwrap().complaint();
+        assert_eq!(
+            complaint.as_deref(),
+            Some("unknown header (at 0x40 in the file)")
+        );
+        let line = r#"{"event":"l0-error","reason":"a panic"}"#;
+        assert_eq!(
+            Event::parse(line).unwrap().complaint().as_deref(),
+            Some("a panic")
+        );
+        assert_eq!(
+            Event::parse(r#"{"event":"start","reason":"x"}"#)
+                .unwrap()
+                .complaint(),
+            None
+        );
+    }
+
+    #[test]
+    fn what_is_unknown_is_passed_on_and_what_is_damaged_refused() {
+        assert!(matches!(
+            Event::parse(r#"{"event":"fault","name":"x"}"#),
+            Ok(Event::Other(_))
+        ));
+        let later = Event::parse(r#"{"event":"verdict","kind":"eaten"}"#).unwrap();
+        assert!(matches!(later, Event::Verdict(end) if end.kind == EndKind::Other("eaten".into())));
+        for damaged in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            r#"{"event":1}"#,
+            r#"{"event":"verdict"}"#,
+        ] {
+            assert!(Event::parse(damaged).is_err(), "{damaged}");
+        }
+    }
+
+    #[test]
+    fn a_bare_machine_tells_power_off_from_reset() {
+        let line = |reason: &str| {
+            format!(r#"{{"event":"SHUTDOWN","data":{{"guest":true,"reason":"{reason}"}}}}"#)
+        };
+        let kind = |line: &str| match Event::parse_qmp(line) {
+            Some(Event::Verdict(end)) => Some(end.kind),
+            _ => None,
+        };
+        assert_eq!(kind(&line("guest-shutdown")), Some(EndKind::PowerOff));
+        assert_eq!(kind(&line("guest-reset")), Some(EndKind::Reset));
+        assert_eq!(kind(r#"{"QMP":{}}"#), None);
+        assert_eq!(kind(r#"{"event":"RESUME"}"#), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! The command `svsm-testbed`: see `svsm-testbed --help`.
+
+mod cli;
+
+use core::time::Duration;
+use std::io::{self, IsTerminal as _, Read as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use svsm_testbed::log::{Interpreter, TimeSource};
+use svsm_testbed::show::{Format, Printer};
+use svsm_testbed::{Cancel, Images, Outcome, Progress, Run};
+
+use cli::{Cli, Command, DecodeArgs, RunArgs};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => run(&args),
+        Command::Decode(args) => decode(&args).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        let known = error.downcast_ref::<svsm_testbed::Error>();
+        eprintln!("svsm-testbed: {error:#}");
+        if let Some(remedy) = known.and_then(svsm_testbed::Error::remedy) {
+            eprintln!("  {remedy}");
+        }
+        ExitCode::from(known.map_or(5, svsm_testbed::Error::exit_code))
+    })
+}
+
+fn run(args: &RunArgs) -> Result<ExitCode> {
+    let cancel = Cancel::default();
+    let on_signal = cancel.clone();
+    ctrlc::set_handler(move || on_signal.cancel()).context("cannot catch Ctrl-C")?;
+    let images = args.images.load(Some(&args.image))?;
+    for file in images.stale() {
+        eprintln!(
+            "svsm-testbed: {} is gone, or newer than the image",
+            file.display()
+        );
+    }
+    if let Some(port) = args.gdb {
+        explain_gdb(&images, args.machine_elf().as_deref(), port);
+    }
+    let run = configure(args, images, cancel.clone());
+    let format = Format::from(args.log);
+    let coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let mut printer = Printer::new(io::stdout().lock(), format, coloured);
+    let mut printed = Ok(());
+    let outcome = run.start(&mut |progress| {
+        if printed.is_ok() {
+            printed = printer.progress(&progress);
+        }
+        if printed.is_err() {
+            // Nobody reads any more (`| head`): there is nothing left to do.
+            cancel.cancel();
+        }
+    })?;
+    if let Some(path) = &args.json_result {
+        write_result(path, &outcome).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if format == Format::Raw {
+        Printer::new(io::stderr().lock(), format, io::stderr().is_terminal()).outcome(&outcome)?;
+    } else if printed.is_ok() {
+        printer.outcome(&outcome)?;
+    }
+    Ok(ExitCode::from(outcome.verdict.exit_code()))
+}
+
+fn configure(args: &RunArgs, images: Images, cancel: Cancel) -> Run {
+    let mut run = Run::new(&args.image)
+        .machine(args.machine.into())
+        .platform(args.platform.into())
+        .cpus(args.smp)
+        .memory(args.memory)
+        .timeout(args.timeout())
+        .qemu(&args.qemu)
+        .icount(args.icount)
+        .gdb(args.gdb)
+        .images(images)
+        .stop_when_expected(args.until_expected)
+        .cancel(cancel);
+    if let Some(elf) = args.machine_elf() {
+        run = run.machine_elf(elf);
+    }
+    if let Some(text) = &args.append {
+        run = run.command_line(text);
+    }
+    run = args.expect.iter().fold(run, Run::expect);
+    run = args.machine_arg.iter().fold(run, Run::machine_arg);
+    args.qemu_arg.iter().fold(run, Run::qemu_arg)
+}
+
+fn explain_gdb(images: &Images, machine_elf: Option<&Path>, port: u16) {
+    eprint!("svsm-testbed: waiting for a debugger, which then says `continue`:\n  gdb");
+    for file in images
+        .iter()
+        .map(svsm_testbed::images::Image::path)
+        .chain(machine_elf)
+    {
+        eprint!(" -ex 'add-symbol-file {}'", file.display());
+    }
+    eprintln!(" -ex 'target remote localhost:{port}'");
+}
+
+fn write_result(path: &Path, outcome: &Outcome) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(outcome)?;
+    text.push(b'\n');
+    std::fs::write(path, text)?;
+    Ok(())
+}
+
+fn decode(args: &DecodeArgs) -> Result<()> {
+    let images: Images = args.images.load(None)?;
+    let mut input: Box<dyn io::Read> = match &args.file {
+        Some(path) => {
+            let file = std::fs::File::open(path);
+            Box::new(file.with_context(|| format!("cannot read {}", path.display()))?)
+        }
+        None => Box::new(io::stdin().lock()),
+    };
+    let mut printer = Printer::new(
+        io::stdout().lock(),
+        args.log.into(),
+        io::stdout().is_terminal(),
+    );
+    let mut interpreter = Interpreter::new(images, TimeSource::Arrival);
+    let began = Instant::now();
+    let mut printed = Ok(());
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let len = input.read(&mut buffer).context("cannot read the log")?;
+        let mut show = |line| {
+            if printed.is_ok() {
+                printed = printer.progress(&Progress::Line(&line));
+            }
+        };
+        if len == 0 {
+            interpreter.finish(began.elapsed(), &mut show);
+            return ended(printed);
+        }
+        interpreter.feed(
+            began.elapsed(),
+            buffer.get(..len).unwrap_or_default(),
+            &mut show,
+        );
+        if printed.is_err() {
+            return ended(printed);
+        }
+    }
+}
+
+/// A reader that has had enough is no failure.
+fn ended(printed: io::Result<()>) -> Result<()> {
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write"),
+    }
+}
+
+/// How long a run may take, from seconds on the command line.
+fn seconds(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}

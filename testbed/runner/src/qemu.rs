@@ -1,0 +1,285 @@
+//! Which QEMU, and its command line.
+
+use core::fmt;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde::Serialize;
+
+use crate::run::{Machine, Platform};
+use crate::{Error, Result};
+
+/// What is started when nothing else is named.
+pub const DEFAULT_PROGRAM: &str = "qemu-system-x86_64";
+
+/// The oldest version that can run the software machine: before it, TCG has no x2APIC.
+pub const OLDEST: Version = Version {
+    major: 9,
+    minor: 0,
+    patch: 0,
+};
+
+/// Memory that QEMU gets beyond what the image sees and the length of its file: the software machine
+/// lives there, with the pages that back addresses without memory.
+pub const MACHINE_RESERVE: u64 = 128 << 20;
+
+/// A version of QEMU.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Version {
+    /// 10 in 10.0.2.
+    pub major: u32,
+    /// 0 in 10.0.2.
+    pub minor: u32,
+    /// 2 in 10.0.2.
+    pub patch: u32,
+}
+
+impl Version {
+    /// Reads what `--version` prints.
+    #[must_use]
+    pub fn parse(banner: &str) -> Option<Self> {
+        let number = banner
+            .lines()
+            .next()?
+            .strip_prefix("QEMU emulator version ")?;
+        let number = number.split_whitespace().next()?;
+        let mut parts = number.split('.').map(str::parse);
+        let mut part = || parts.next().and_then(core::result::Result::ok);
+        Some(Self {
+            major: part()?,
+            minor: part()?,
+            patch: part().unwrap_or(0),
+        })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// Asks `program` for its version, and refuses one that is too old.
+///
+/// # Errors
+/// When it does not start, is no QEMU or is too old.
+pub fn check_version(program: &Path) -> Result<Version> {
+    let found = Version::parse(&ask(program, &["--version"])?).ok_or_else(|| Error::NotQemu {
+        program: program.to_owned(),
+    })?;
+    if found < OLDEST {
+        return Err(Error::QemuTooOld {
+            found,
+            needed: OLDEST,
+        });
+    }
+    Ok(found)
+}
+
+/// Refuses a QEMU that cannot load IGVM images by itself.
+///
+/// # Errors
+/// When it does not start, or does not know the object `igvm-cfg`.
+pub fn check_igvm(program: &Path, found: Version) -> Result<()> {
+    let objects = ask(program, &["-object", "help"])?;
+    if objects.lines().any(|line| line.trim() == "igvm-cfg") {
+        Ok(())
+    } else {
+        Err(Error::QemuWithoutIgvm { found })
+    }
+}
+
+fn ask(program: &Path, args: &[&str]) -> Result<String> {
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|cause| Error::QemuMissing {
+            program: program.to_owned(),
+            cause,
+        })?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What the command line depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings<'a> {
+    pub(crate) machine: Machine,
+    pub(crate) machine_elf: Option<&'a Path>,
+    pub(crate) image: &'a Path,
+    pub(crate) image_len: u64,
+    pub(crate) platform: Platform,
+    pub(crate) cpus: u32,
+    pub(crate) memory: u64,
+    pub(crate) icount: bool,
+    pub(crate) gdb: Option<u16>,
+    pub(crate) machine_args: &'a [String],
+    pub(crate) command_line: Option<&'a str>,
+    pub(crate) qemu_args: &'a [OsString],
+}
+
+/// Everything after the program's name.
+///
+/// The first serial port is file descriptor 1, the second (or QMP, where there is no software machine to
+/// use it) descriptor 0: both are sockets that exist before QEMU does, so nothing has to be waited for, no
+/// path can be too long, and they close when QEMU ends.
+pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
+    let Settings {
+        machine,
+        cpus,
+        memory,
+        ..
+    } = *settings;
+    let mut args: Vec<OsString> = Vec::new();
+    let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
+    add(&[
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]);
+    add(&["-accel", "tcg", "-smp", &cpus.to_string()]);
+    add(&["-chardev", "socket,id=com1,fd=1", "-serial", "chardev:com1"]);
+    add(&["-chardev", "socket,id=report,fd=0"]);
+    match machine {
+        Machine::L0 => {
+            let reserve =
+                MACHINE_RESERVE.saturating_add(settings.image_len.next_multiple_of(1 << 20));
+            let ram = memory.saturating_add(reserve);
+            add(&["-machine", "q35", "-cpu", "max,+svm,+npt,phys-bits=52"]);
+            add(&["-m", &format!("{}K", ram.div_ceil(1024))]);
+            add(&["-serial", "chardev:report"]);
+            add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+            let mut line = format!("memory={memory} platform={}", settings.platform);
+            for word in settings.machine_args {
+                line.push(' ');
+                line.push_str(word);
+            }
+            if let Some(text) = settings.command_line {
+                line.push_str(" -- ");
+                line.push_str(text);
+            }
+            add(&["-append", &line]);
+            args.extend([
+                "-kernel".into(),
+                settings.machine_elf.unwrap_or(Path::new("")).into(),
+            ]);
+            args.extend(["-initrd".into(), settings.image.into()]);
+        }
+        Machine::Bare => {
+            add(&["-machine", "q35,igvm-cfg=igvm0", "-cpu", "max"]);
+            add(&["-m", &format!("{}K", memory.div_ceil(1024))]);
+            add(&["-mon", "chardev=report,mode=control"]);
+            let mut object = OsString::from("igvm-cfg,id=igvm0,file=");
+            object.push(escape_commas(settings.image));
+            args.extend(["-object".into(), object]);
+        }
+    }
+    let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
+    if settings.icount {
+        add(&["-icount", "shift=0,sleep=off", "-rtc", "clock=vm"]);
+    }
+    if let Some(port) = settings.gdb {
+        add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
+    }
+    args.extend(settings.qemu_args.iter().cloned());
+    args
+}
+
+/// In QEMU's option lists a comma within a value is doubled.
+fn escape_commas(path: &Path) -> OsString {
+    path.to_str()
+        .map_or_else(|| path.into(), |text| text.replace(',', ",,").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_distributions_print_them() {
+        let debian = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright …";
+        assert_eq!(
+            Version::parse(debian),
+            Some(Version {
+                major: 10,
+                minor: 0,
+                patch: 2
+            })
+        );
+        let git = "QEMU emulator version 9.1.0-rc2 (v9.1.0-rc2-5-g1)";
+        assert_eq!(
+            Version::parse(git),
+            Some(Version {
+                major: 9,
+                minor: 1,
+                patch: 0
+            })
+        );
+        assert_eq!(Version::parse("BusyBox v1.35"), None);
+        assert!(
+            Version {
+                major: 8,
+                minor: 2,
+                patch: 9
+            } < OLDEST
+        );
+    }
+
+    fn settings(machine: Machine) -> Settings<'static> {
+        Settings {
+            machine,
+            machine_elf: Some(Path::new("l0.elf")),
+            image: Path::new("a,b.igvm"),
+            image_len: 5000,
+            platform: Platform::Native,
+            cpus: 2,
+            memory: 64 << 20,
+            icount: false,
+            gdb: None,
+            machine_args: &[],
+            command_line: None,
+            qemu_args: &[],
+        }
+    }
+
+    fn joined(settings: &Settings<'_>) -> String {
+        let words: Vec<_> = arguments(settings)
+            .iter()
+            .map(|w| w.to_string_lossy().into_owned())
+            .collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn software_machine_gets_the_image_as_its_module_and_memory_of_its_own() {
+        let machine_args = &["trace".to_owned()];
+        let line = joined(&Settings {
+            machine_args,
+            command_line: Some("a b"),
+            ..settings(Machine::L0)
+        });
+        assert!(
+            line.contains("-append memory=67108864 platform=native trace -- a b "),
+            "{line}"
+        );
+        assert!(line.contains("-m 197632K"), "{line}");
+        assert!(line.contains("-kernel l0.elf -initrd a,b.igvm"), "{line}");
+    }
+
+    #[test]
+    fn bare_machine_gets_the_image_by_its_own_loader() {
+        let line = joined(&Settings {
+            gdb: Some(1234),
+            ..settings(Machine::Bare)
+        });
+        assert!(
+            line.contains("-object igvm-cfg,id=igvm0,file=a,,b.igvm"),
+            "{line}"
+        );
+        assert!(line.contains("-gdb tcp:127.0.0.1:1234 -S"), "{line}");
+        assert!(!line.contains("isa-debug-exit"), "{line}");
+    }
+}

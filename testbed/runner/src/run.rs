@@ -1,0 +1,310 @@
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::log::{Interpreter, TimeSource};
+use crate::qemu::{self, Settings};
+use crate::session::{self, Plan};
+use crate::{Error, Images, LogLine, MachineEvent, Outcome, Result};
+
+/// What the image runs in.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Machine {
+    /// The software machine, a hypervisor that QEMU starts and that runs the image as its guest.
+    #[default]
+    L0,
+    /// QEMU's PC itself, which then loads the image: for builds of QEMU that can. A crash has no
+    /// registers there, and there is no confidential computing.
+    Bare,
+}
+
+/// What the software machine pretends to be.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Platform {
+    /// A machine without confidential computing.
+    #[default]
+    Native,
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Native => f.write_str("native"),
+        }
+    }
+}
+
+/// Stops a run from elsewhere: from a signal handler, or from another thread.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Stops the run, which then ends within a fraction of a second.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What happens during a run, as it happens.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// QEMU is running; this is its command line.
+    Started(&'a [String]),
+    /// Bytes of the firmware's serial port, as they came.
+    Bytes(&'a [u8]),
+    /// A line of the log.
+    Line(&'a LogLine),
+    /// An event of the machine.
+    Machine(&'a MachineEvent),
+}
+
+/// One run of one image: settings, then [`start`](Self::start).
+#[derive(Debug)]
+#[must_use = "nothing happens before `start`"]
+pub struct Run {
+    image: PathBuf,
+    machine: Machine,
+    machine_elf: Option<PathBuf>,
+    platform: Platform,
+    cpus: u32,
+    memory: u64,
+    timeout: Option<Duration>,
+    qemu: PathBuf,
+    icount: bool,
+    gdb: Option<u16>,
+    images: Images,
+    expected: Vec<String>,
+    stop_when_expected: bool,
+    machine_args: Vec<String>,
+    command_line: Option<String>,
+    qemu_args: Vec<OsString>,
+    cancel: Cancel,
+}
+
+impl Run {
+    /// The least memory an image can be given.
+    pub const MIN_MEMORY: u64 = 1 << 20;
+
+    /// A run of `image` on one CPU with 256 MiB, for at most a minute.
+    pub fn new(image: impl Into<PathBuf>) -> Self {
+        Self {
+            image: image.into(),
+            machine: Machine::default(),
+            machine_elf: None,
+            platform: Platform::default(),
+            cpus: 1,
+            memory: 256 << 20,
+            timeout: Some(Duration::from_secs(60)),
+            qemu: qemu::DEFAULT_PROGRAM.into(),
+            icount: false,
+            gdb: None,
+            images: Images::new(),
+            expected: Vec::new(),
+            stop_when_expected: false,
+            machine_args: Vec::new(),
+            command_line: None,
+            qemu_args: Vec::new(),
+            cancel: Cancel::default(),
+        }
+    }
+
+    /// What the image runs in.
+    pub fn machine(mut self, machine: Machine) -> Self {
+        self.machine = machine;
+        self
+    }
+
+    /// The ELF file of the software machine. [`Machine::L0`] needs it.
+    pub fn machine_elf(mut self, elf: impl Into<PathBuf>) -> Self {
+        self.machine_elf = Some(elf.into());
+        self
+    }
+
+    /// What the software machine pretends to be.
+    pub fn platform(mut self, platform: Platform) -> Self {
+        self.platform = platform;
+        self
+    }
+
+    /// How many CPUs.
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// How much memory the image sees, in bytes.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// How long it may take; `None` for as long as it likes.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// Which QEMU.
+    pub fn qemu(mut self, program: impl Into<PathBuf>) -> Self {
+        self.qemu = program.into();
+        self
+    }
+
+    /// Counts instructions instead of time: one tick of the guest's time-stamp counter is one instruction,
+    /// and a run repeats exactly. One CPU only.
+    pub fn icount(mut self, icount: bool) -> Self {
+        self.icount = icount;
+        self
+    }
+
+    /// Waits for a debugger on this TCP port of the local host before the first instruction.
+    pub fn gdb(mut self, port: impl Into<Option<u16>>) -> Self {
+        self.gdb = port.into();
+        self
+    }
+
+    /// The ELF files that the image was made of, to decode its log.
+    pub fn images(mut self, images: Images) -> Self {
+        self.images = images;
+        self
+    }
+
+    /// A text that must come up in the log. A firmware that does not know the verdict records of
+    /// `svsm-log` passes if all of these came and it switched the machine off.
+    pub fn expect(mut self, text: impl Into<String>) -> Self {
+        self.expected.push(text.into());
+        self
+    }
+
+    /// Ends the run as passed once all expected texts came: for firmware that never switches off.
+    pub fn stop_when_expected(mut self, stop: bool) -> Self {
+        self.stop_when_expected = stop;
+        self
+    }
+
+    /// One more word for the software machine's command line.
+    pub fn machine_arg(mut self, word: impl Into<String>) -> Self {
+        self.machine_args.push(word.into());
+        self
+    }
+
+    /// The text that the software machine puts into the image's command-line parameter.
+    pub fn command_line(mut self, text: impl Into<String>) -> Self {
+        self.command_line = Some(text.into());
+        self
+    }
+
+    /// One more argument for QEMU.
+    pub fn qemu_arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.qemu_args.push(argument.into());
+        self
+    }
+
+    /// What stops this run from elsewhere.
+    pub fn cancel(mut self, cancel: Cancel) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    /// Runs the image to its end. `progress` sees everything as it happens.
+    ///
+    /// Whatever the firmware does, this returns: in time, with a verdict, and with QEMU gone.
+    ///
+    /// # Errors
+    /// When the run cannot begin: settings, files or QEMU itself are not as they must be.
+    pub fn start(self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Outcome> {
+        self.check()?;
+        let image_len = fs::metadata(&self.image)
+            .map_err(Error::unreadable(&self.image, "image"))?
+            .len();
+        fs::File::open(&self.image).map_err(Error::unreadable(&self.image, "image"))?;
+        if let Some(elf) = self
+            .machine_elf
+            .as_deref()
+            .filter(|_| self.machine == Machine::L0)
+        {
+            fs::File::open(elf).map_err(Error::unreadable(elf, "software machine"))?;
+        }
+        let version = qemu::check_version(&self.qemu)?;
+        if self.machine == Machine::Bare {
+            qemu::check_igvm(&self.qemu, version)?;
+        }
+        let arguments = qemu::arguments(&self.settings(image_len));
+        let clock = if self.icount {
+            TimeSource::Ticks
+        } else {
+            TimeSource::Arrival
+        };
+        let plan = Plan {
+            program: self.qemu,
+            arguments,
+            version,
+            machine: self.machine,
+            timeout: self.timeout,
+            expected: self.expected,
+            stop_when_expected: self.stop_when_expected,
+            cancel: self.cancel,
+        };
+        session::run(plan, Interpreter::new(self.images, clock), progress)
+    }
+
+    fn settings(&self, image_len: u64) -> Settings<'_> {
+        Settings {
+            machine: self.machine,
+            machine_elf: self.machine_elf.as_deref(),
+            image: &self.image,
+            image_len,
+            platform: self.platform,
+            cpus: self.cpus,
+            memory: self.memory,
+            icount: self.icount,
+            gdb: self.gdb,
+            machine_args: &self.machine_args,
+            command_line: self.command_line.as_deref(),
+            qemu_args: &self.qemu_args,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let bad = |what| Err(Error::BadSetting(what));
+        if self.cpus == 0 {
+            return bad("a machine has at least one CPU");
+        }
+        if self.icount && self.cpus > 1 {
+            return bad("counting instructions takes a machine with one CPU");
+        }
+        if self.memory < Self::MIN_MEMORY || !self.memory.is_multiple_of(4096) {
+            return bad("memory is at least 1 MiB, in whole pages");
+        }
+        if self.stop_when_expected && self.expected.is_empty() {
+            return bad("to stop when expected texts came takes a text to expect");
+        }
+        if self.expected.iter().any(String::is_empty) {
+            return bad("an empty text is no expectation");
+        }
+        if self.machine == Machine::L0 && self.machine_elf.is_none() {
+            return Err(Error::NoMachine);
+        }
+        let only_l0 = !self.machine_args.is_empty() || self.command_line.is_some();
+        if self.machine == Machine::Bare && only_l0 {
+            return bad("words for the software machine take the software machine");
+        }
+        Ok(())
+    }
+
+    /// The image.
+    #[must_use]
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+}

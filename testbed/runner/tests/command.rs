@@ -1,0 +1,180 @@
+//! The command: exit statuses, forms of output, files.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+use core::time::Duration;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+use svsm_log::{Class, Stamp, Writer};
+
+const POWER_OFF: &str = r#"report {"event":"verdict","kind":"power-off"}"#;
+
+fn command(directory: &tempfile::TempDir, script: &[&str]) -> Command {
+    let image = directory.path().join("image.igvm");
+    fs::write(&image, script.join("\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_svsm-testbed"));
+    command
+        .args([
+            "run",
+            "--qemu",
+            env!("CARGO_BIN_EXE_fake-qemu"),
+            "--timeout",
+            "20",
+        ])
+        .arg("--machine-elf")
+        .arg(&image)
+        .arg(&image);
+    command
+}
+
+fn run(script: &[&str], more: &[&str]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    command(&directory, script).args(more).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn exit_status_follows_the_verdict() {
+    let status = |script: &[&str], more: &[&str]| run(script, more).status.code();
+    assert_eq!(status(&["passed", POWER_OFF], &[]), Some(0));
+    assert_eq!(status(&["failed 1", POWER_OFF], &[]), Some(1));
+    assert_eq!(status(&[POWER_OFF], &[]), Some(1));
+    assert_eq!(
+        status(&["passed", POWER_OFF], &["--expect", "never"]),
+        Some(1)
+    );
+    assert_eq!(
+        status(&[r#"report {"event":"verdict","kind":"load-error"}"#], &[]),
+        Some(2)
+    );
+    assert_eq!(status(&[], &["--smp", "none"]), Some(2));
+    assert_eq!(status(&[], &["--elf", "/nonexistent"]), Some(2));
+    assert_eq!(
+        status(&[r#"report {"event":"verdict","kind":"halted"}"#], &[]),
+        Some(3)
+    );
+    assert_eq!(status(&["panic a.rs:1", "exit 1"], &[]), Some(3));
+    assert_eq!(status(&["hang"], &["--timeout", "1"]), Some(4));
+    assert_eq!(status(&["exit 1"], &[]), Some(5));
+    assert_eq!(status(&[], &["--qemu", "/nonexistent"]), Some(5));
+}
+
+#[test]
+fn text_ends_with_the_verdict() {
+    let output = run(&["text hello", "raw plain", "passed", POWER_OFF], &[]);
+    let text = stdout(&output);
+    assert!(text.contains("   0 00000000         hello\n"), "{text}");
+    assert!(text.contains("plain\n"), "{text}");
+    assert!(
+        text.lines().last().unwrap().starts_with("PASSED ("),
+        "{text}"
+    );
+    assert!(!text.contains('\x1b'));
+}
+
+#[test]
+fn json_is_one_object_per_line_and_raw_is_what_came() {
+    let script = ["text hello", "raw plain", "passed", POWER_OFF];
+    let json = stdout(&run(&script, &["--log", "json"]));
+    let lines: Vec<serde_json::Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        lines.iter().any(|line| line["message"] == "hello"),
+        "{json}"
+    );
+    let last = lines.last().unwrap();
+    assert_eq!(
+        (&last["type"], &last["verdict"]["kind"]),
+        (&"outcome".into(), &"passed".into())
+    );
+
+    let raw = run(&script, &["--log", "raw"]);
+    let mut expected = Writer::new(Vec::new());
+    let stamp = Stamp {
+        time: 1,
+        ..Stamp::default()
+    };
+    expected.text(stamp, Class::Public, "hello").unwrap();
+    let mut expected = expected.into_inner();
+    expected.extend_from_slice(b"plain\n");
+    assert!(raw.stdout.starts_with(&expected));
+    assert!(String::from_utf8(raw.stderr).unwrap().contains("PASSED"));
+}
+
+#[test]
+fn the_result_is_written_as_json() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("result.json");
+    let counters = r#"report {"event":"counters","cpus":[{"exits":4}]}"#;
+    let status = command(&directory, &["failed 3", counters, POWER_OFF])
+        .arg("--json-result")
+        .arg(&file)
+        .output()
+        .unwrap()
+        .status;
+    assert_eq!(status.code(), Some(1));
+    let result: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(
+        result["verdict"],
+        serde_json::json!({"kind": "failed", "code": 3})
+    );
+    assert_eq!(result["counters"]["cpus.0.exits"], 4);
+    assert_eq!(result["log"][0]["kind"], "verdict");
+}
+
+#[test]
+fn a_signal_ends_it_tidily() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = command(&directory, &["text up", "hang"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("up"));
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let began = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(
+        lines
+            .map(Result::unwrap)
+            .last()
+            .unwrap()
+            .starts_with("INTERRUPTED")
+    );
+}
+
+#[test]
+fn a_recorded_log_is_decoded() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("com1");
+    let mut writer = Writer::new(b"before\n".to_vec());
+    writer
+        .text(Stamp::default(), Class::Public, "hello")
+        .unwrap();
+    fs::write(&file, writer.into_inner()).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_svsm-testbed"))
+        .arg("decode")
+        .arg(&file)
+        .output()
+        .unwrap();
+    let text = stdout(&output);
+    assert!(
+        text.contains("before\n") && text.contains("hello\n"),
+        "{text}"
+    );
+}
