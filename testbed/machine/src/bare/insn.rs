@@ -1,0 +1,209 @@
+//! Single instructions, one function each.
+#![expect(unsafe_code, reason = "privileged instructions")]
+
+use crate::personality::Hardware;
+use core::arch::asm;
+
+/// EFER.
+pub(super) const EFER: u32 = 0xc000_0080;
+const APIC_BASE: u32 = 0x1b;
+const X2APIC_ID: u32 = 0x802;
+const X2APIC_SPURIOUS: u32 = 0x80f;
+const X2APIC_ICR: u32 = 0x830;
+/// The APIC is on, and in x2APIC mode.
+const APIC_X2: u64 = 1 << 11 | 1 << 10;
+
+/// IN.
+pub(super) fn port_in(port: u16, size: u8) -> u32 {
+    let value: u32;
+    match size {
+        1 => {
+            let byte: u8;
+            // SAFETY: reads a device register; ports are no memory, and L0 passes on what the
+            // guest could do itself.
+            unsafe {
+                asm!("in al, dx", in("dx") port, out("al") byte, options(nomem, nostack, preserves_flags));
+            }
+            value = u32::from(byte);
+        }
+        2 => {
+            let word: u16;
+            // SAFETY: as above.
+            unsafe {
+                asm!("in ax, dx", in("dx") port, out("ax") word, options(nomem, nostack, preserves_flags));
+            }
+            value = u32::from(word);
+        }
+        _ => {
+            // SAFETY: as above.
+            unsafe {
+                asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags));
+            }
+        }
+    }
+    value
+}
+
+/// OUT. The low bytes of `value` are written.
+pub(super) fn port_out(port: u16, size: u8, value: u32) {
+    let [b0, b1, ..] = value.to_le_bytes();
+    match size {
+        // SAFETY: writes a device register. Devices reach memory only by DMA, which is set up by
+        // the guest with guest addresses, below or beside L0's part, as on the machine itself.
+        1 => unsafe {
+            asm!("out dx, al", in("dx") port, in("al") b0, options(nomem, nostack, preserves_flags));
+        },
+        // SAFETY: as above.
+        2 => unsafe {
+            asm!("out dx, ax", in("dx") port, in("ax") u16::from_le_bytes([b0, b1]), options(nomem, nostack, preserves_flags));
+        },
+        // SAFETY: as above.
+        _ => unsafe {
+            asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags));
+        },
+    }
+}
+
+/// RDMSR.
+pub(super) fn rdmsr(msr: u32) -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: reading changes nothing. An MSR that does not exist raises #GP, which L0's IDT
+    // turns into a report.
+    unsafe {
+        asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// WRMSR.
+///
+/// # Safety
+/// The value must not take from L0 what its code relies on: its mode, its segments' bases,
+/// its host save area.
+pub(super) unsafe fn wrmsr(msr: u32, value: u64) {
+    let (low, high) = ((value & 0xffff_ffff) as u32, (value >> 32) as u32);
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("wrmsr", in("ecx") msr, in("eax") low, in("edx") high, options(nostack, preserves_flags));
+    }
+}
+
+/// RDTSC.
+pub(super) fn rdtsc() -> u64 {
+    // SAFETY: L0 runs at CPL 0, where RDTSC always works.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// CPUID.
+pub(super) fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    let result = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+    [result.eax, result.ebx, result.ecx, result.edx]
+}
+
+/// CR2.
+pub(super) fn cr2() -> u64 {
+    let value: u64;
+    // SAFETY: reading changes nothing.
+    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// CR4.
+pub(super) fn cr4() -> u64 {
+    let value: u64;
+    // SAFETY: reading changes nothing.
+    unsafe { asm!("mov {}, cr4", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// FNINIT: the x87 state that a guest finds after reset. L0 itself uses no floating point.
+pub(super) fn fninit() {
+    // SAFETY: no code of L0 keeps anything in x87 registers (soft-float target).
+    unsafe { asm!("fninit", options(nomem, nostack, preserves_flags)) };
+}
+
+/// CLI; HLT, for ever.
+pub(super) fn stop() -> ! {
+    loop {
+        // SAFETY: the CPU does nothing more. An NMI may wake it; the loop goes on.
+        unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
+    }
+}
+
+/// CLGI: from now on nothing but INIT disturbs L0.
+pub(super) fn clgi() {
+    // SAFETY: SVM was enabled when the CPU was set up; masking events breaks no promise.
+    unsafe { asm!("clgi", options(nostack, preserves_flags)) };
+}
+
+/// Lets a pending NMI in, which the trap code counts and drops.
+pub(super) fn swallow_nmi() {
+    // SAFETY: L0's IDT and stacks are in place; interrupts stay off (IF is clear).
+    unsafe { asm!("stgi", "nop", "clgi", options(nostack, preserves_flags)) };
+}
+
+/// Switches the APIC on, in x2APIC mode. The guest finds it so.
+pub(super) fn x2apic_on() {
+    let base = rdmsr(APIC_BASE);
+    // SAFETY: switching the APIC's mode on does not touch L0's state; no interrupt is let in.
+    unsafe { wrmsr(APIC_BASE, base | APIC_X2) };
+}
+
+/// The APIC's id.
+pub(super) fn apic_id() -> u32 {
+    (rdmsr(X2APIC_ID) & 0xffff_ffff) as u32
+}
+
+/// Puts the APIC's registers back to what INIT makes of them, for a guest that starts anew.
+pub(super) fn apic_reset() {
+    const MASKED: u64 = 1 << 16;
+    const LVT: [u32; 6] = [0x832, 0x833, 0x834, 0x835, 0x836, 0x837];
+    const TIMER_COUNT: u32 = 0x838;
+    const TASK_PRIORITY: u32 = 0x808;
+    // While the APIC is off in software, its local vectors are masked and stay so.
+    for (msr, value) in [
+        (TIMER_COUNT, 0),
+        (TASK_PRIORITY, 0),
+        (X2APIC_SPURIOUS, 0xff),
+    ] {
+        // SAFETY: the registers belong to the guest's APIC; L0 takes no interrupt through it.
+        unsafe { wrmsr(msr, value) };
+    }
+    for msr in LVT {
+        // SAFETY: as above.
+        unsafe { wrmsr(msr, MASKED) };
+    }
+}
+
+/// Sends an interrupt command.
+pub(super) fn send(command: u64) {
+    // SAFETY: the command is either one of L0's own, or a guest's interrupt whose bits were
+    // checked; L0 runs with the global interrupt flag clear and takes neither unasked.
+    unsafe { wrmsr(X2APIC_ICR, command) };
+}
+
+/// The machine, for a personality.
+#[derive(Debug)]
+pub(super) struct Bare;
+
+impl Hardware for Bare {
+    fn port_in(&mut self, port: u16, size: u8) -> u32 {
+        port_in(port, size)
+    }
+
+    fn port_out(&mut self, port: u16, size: u8, value: u32) {
+        port_out(port, size, value);
+    }
+
+    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> [u32; 4] {
+        cpuid(leaf, subleaf)
+    }
+
+    fn apic_base(&mut self) -> u64 {
+        rdmsr(APIC_BASE)
+    }
+
+    fn send(&mut self, command: u64) {
+        send(command);
+    }
+}

@@ -1,0 +1,456 @@
+//! From boot to the first guest instruction.
+#![expect(
+    unsafe_code,
+    reason = "the boot sequence hands memory out and changes page tables"
+)]
+
+use super::console::{Console, exit};
+use super::cpu::{self, Cpu};
+use super::direct::{self, DirectMap};
+use super::smp::{self, Handover};
+use super::{boot, fatal, insn, run, trap};
+use crate::acpi::{self, ApicIds};
+use crate::addr::{Address, GpaRange, Hpa, HpaRange, PAGE};
+use crate::board::Board;
+use crate::cmdline::Options;
+use crate::ending::Ending;
+use crate::layout::{Layout, MapEntry};
+use crate::loader::{Facts, File, LoadError, Plan, Reason};
+use crate::memory::{Guest, GuestMap};
+use crate::native::Native;
+use crate::paging::{Flags, Levels, MapError, Tables};
+use crate::permission::{IO_BYTES, IoPermissions, MSR_BYTES, MsrPermissions};
+use crate::personality::Personality;
+use crate::phys::Memory;
+use crate::pool::Pool;
+use crate::report::{self, Start};
+use crate::vmcb::Vmcb;
+use core::fmt;
+
+const MAGIC: u64 = 0x336e_c578;
+const LONGEST_COMMAND_LINE: usize = 2048;
+const MAP_ENTRIES: usize = 128;
+const CR4_LA57: u64 = 1 << 12;
+/// Each CPU's stack has a slot of this size here, with an unmapped page at its start.
+const STACKS: u64 = 0xffff_ffff_c000_0000;
+const STACK_SLOT: u64 = 64 << 10;
+const FOUR_GIB: u64 = 1 << 32;
+
+/// What all CPUs share; made by the first one, read by all.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) board: Board,
+    pub(super) map: GuestMap,
+    nested: Hpa,
+    iopm: Hpa,
+    msrpm: Hpa,
+}
+
+impl Site {
+    /// Points a control block to what all of them share.
+    pub(super) const fn prepare(&self, vmcb: &mut Vmcb) {
+        vmcb.control.iopm = self.iopm.as_u64();
+        vmcb.control.msrpm = self.msrpm.as_u64();
+        vmcb.control.asid = 1;
+        vmcb.control.nested = 1;
+        vmcb.control.nested_cr3 = self.nested.as_u64();
+    }
+}
+
+/// Why L0 does not get as far as its guest.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum BootError {
+    /// Not started by PVH.
+    StartInfo,
+    /// The command line is too long or no text.
+    CommandLine,
+    /// A feature that the CPU lacks.
+    Lacks(&'static str),
+    /// No image file was given.
+    NoImage,
+    /// L0's part of memory is too small, or something lies where it is not mapped.
+    Memory,
+    /// A CPU that was started does not answer.
+    CpuSilent(u32),
+    /// Page tables.
+    Map(MapError),
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StartInfo => f.write_str("not started by the PVH protocol"),
+            Self::CommandLine => f.write_str("the command line is too long, or no text"),
+            Self::Lacks(what) => write!(f, "the CPU lacks {what}"),
+            Self::NoImage => f.write_str("no image was given (-initrd)"),
+            Self::Memory => f.write_str("L0's part of memory is too small"),
+            Self::CpuSilent(id) => write!(f, "the CPU with APIC id {id} does not start"),
+            Self::Map(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<MapError> for BootError {
+    fn from(error: MapError) -> Self {
+        Self::Map(error)
+    }
+}
+
+/// What QEMU told us, copied.
+struct Given {
+    command_line: [u8; LONGEST_COMMAND_LINE],
+    command_line_len: usize,
+    image: HpaRange,
+    rsdp: u64,
+    map: [MapEntry; MAP_ENTRIES],
+    map_len: usize,
+}
+
+/// Everything up to the guest, on the first CPU.
+pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
+    let mut console = Console::new();
+    mask_old_interrupt_controllers();
+    let given = or_end(Given::read(start_info, &memory));
+    let text = given
+        .command_line
+        .get(..given.command_line_len)
+        .unwrap_or_default();
+    let line = or_end(core::str::from_utf8(text).map_err(|_| BootError::CommandLine));
+    let options = or_end(Options::parse(line));
+    or_end(check_cpu());
+    let map = given.map.get(..given.map_len).unwrap_or_default();
+    let layout = or_end(Layout::new(map, options.memory));
+    insn::x2apic_on();
+    let cpus = or_end(acpi::cpus(given.rsdp, &memory)).with_first(insn::apic_id());
+    let levels = if insn::cr4() & CR4_LA57 != 0 {
+        Levels::Five
+    } else {
+        Levels::Four
+    };
+
+    let mut pool = Pool::new(layout.own, given.image);
+    let own = or_end(OwnTables::new(
+        levels,
+        cpus.as_slice().len(),
+        &mut pool,
+        &mut memory,
+    ));
+    // SAFETY: the tables were made for this; the home is fresh from the pool.
+    unsafe { boot::relocate(own.home, own.tables.root()) };
+
+    let image = or_end(image_file(given.image, &layout, &mut pool, &mut memory));
+    let mut plan =
+        match File::new(image).and_then(|file| Plan::new(file, options.platform, &layout.guest)) {
+            Ok(plan) => plan,
+            Err(error) => refuse(&error, &mut console),
+        };
+    let map = match GuestMap::new(&layout, plan.backed(), &mut pool, &mut memory) {
+        Ok(map) => map,
+        Err(error) => {
+            let reason = Reason::NoMemory(error.0.as_u64());
+            refuse(&LoadError { offset: 0, reason }, &mut console)
+        }
+    };
+    let site = or_end(site(&cpus, map, levels, &layout, &mut pool, &mut memory));
+    let cpu = or_end(bring_up(site, &own, &mut pool, &mut memory));
+    or_end(scrub(&layout, &mut memory));
+
+    let facts = Facts {
+        apic_ids: cpus.as_slice(),
+        ram: &layout.guest,
+        mmio: or_end(GpaRange::from_u64(layout.low_end, FOUR_GIB).ok_or(BootError::Memory)),
+        command_line: options.guest,
+    };
+    let context = match plan.apply(&facts, &mut Guest::new(&site.map, &mut memory)) {
+        Ok(context) => context,
+        Err(error) => refuse(&error, &mut console),
+    };
+    let start = Start {
+        platform: options.platform.name(),
+        cpus: cpus.as_slice().len(),
+        memory: layout.memory,
+        own: layout.own,
+        image_bytes: plan.file().len_bytes(),
+        image_version: plan.file().version(),
+        pages: plan.pages(),
+        backed: plan.backed().len_bytes(),
+        tsc: insn::rdtsc(),
+    };
+    // A console that fails cannot be told anywhere.
+    let _ = report::start(&mut console, &start);
+    insn::apic_reset();
+    insn::fninit();
+    run::run(site, 0, cpu, Some(&context))
+}
+
+impl Given {
+    /// Reads the PVH start info (version 1).
+    fn read(at: u64, memory: &DirectMap) -> Result<Self, BootError> {
+        let word = |at: u64| {
+            Hpa::new(at)
+                .and_then(|at| memory.read_u64(at).ok())
+                .ok_or(BootError::StartInfo)
+        };
+        if word(at)? & 0xffff_ffff != MAGIC {
+            return Err(BootError::StartInfo);
+        }
+        let modules = word(at + 8)? >> 32;
+        let module = word(at + 16)?;
+        let image = match modules {
+            0 => return Err(BootError::NoImage),
+            _ => Hpa::new(word(module)?)
+                .and_then(|start| HpaRange::new(start, word(module + 8).ok()?))
+                .ok_or(BootError::NoImage)?,
+        };
+        let mut given = Self {
+            command_line: [0; LONGEST_COMMAND_LINE],
+            command_line_len: 0,
+            image,
+            rsdp: word(at + 32)?,
+            map: [MapEntry {
+                start: 0,
+                bytes: 0,
+                kind: 0,
+            }; MAP_ENTRIES],
+            map_len: 0,
+        };
+        let line = word(at + 24)?;
+        loop {
+            let mut byte = [0];
+            let here = Hpa::new(line + given.command_line_len as u64);
+            here.and_then(|at| memory.read(at, &mut byte).ok())
+                .ok_or(BootError::CommandLine)?;
+            if line == 0 || byte == [0] {
+                break;
+            }
+            let place = given.command_line.get_mut(given.command_line_len);
+            [*place.ok_or(BootError::CommandLine)?] = byte;
+            given.command_line_len += 1;
+        }
+        let (map, count) = (word(at + 40)?, word(at + 48)? & 0xffff_ffff);
+        for (index, entry) in (0..count).zip(given.map.iter_mut()) {
+            let at = map + 24 * index;
+            let kind = (word(at + 16)? & 0xffff_ffff) as u32;
+            *entry = MapEntry {
+                start: word(at)?,
+                bytes: word(at + 8)?,
+                kind,
+            };
+            given.map_len += 1;
+        }
+        Ok(given)
+    }
+}
+
+/// L0's own page tables, and where the image goes.
+struct OwnTables {
+    tables: Tables,
+    home: *mut u8,
+}
+
+impl OwnTables {
+    fn new(
+        levels: Levels,
+        cpus: usize,
+        pool: &mut Pool,
+        memory: &mut DirectMap,
+    ) -> Result<Self, BootError> {
+        const DATA: Flags = Flags::PRESENT.union(Flags::WRITE).union(Flags::NO_EXECUTE);
+        let home = pool
+            .take(boot::image_bytes(), PAGE)
+            .ok_or(BootError::Memory)?;
+        let tables = Tables::new(levels, pool, memory)?;
+        tables.map(direct::BASE, Hpa::ZERO, direct::BYTES, DATA, pool, memory)?;
+        for part in boot::parts() {
+            let mut flags = Flags::PRESENT;
+            flags.set(Flags::WRITE, part.writable);
+            flags.set(Flags::NO_EXECUTE, !part.executable);
+            let to = home.start().checked_add(part.start - boot::image_start());
+            let to = to.ok_or(BootError::Memory)?;
+            tables.map(part.start, to, part.end - part.start, flags, pool, memory)?;
+        }
+        // The first CPU keeps the boot stack; its slot stays empty.
+        for index in 1..cpus as u64 {
+            let stack = pool
+                .take(STACK_SLOT - PAGE, PAGE)
+                .ok_or(BootError::Memory)?;
+            let at = STACKS + index * STACK_SLOT + PAGE;
+            tables.map(at, stack.start(), stack.len_bytes(), DATA, pool, memory)?;
+        }
+        let home = DirectMap::pointer(home.start(), home.len_bytes()).ok_or(BootError::Memory)?;
+        Ok(Self { tables, home })
+    }
+}
+
+/// The image file as bytes, in L0's part.
+fn image_file(
+    given: HpaRange,
+    layout: &Layout,
+    pool: &mut Pool,
+    memory: &mut DirectMap,
+) -> Result<&'static [u8], BootError> {
+    let bytes = given.len_bytes();
+    let home = if layout.own.contains_range(&given) {
+        given
+    } else {
+        let home = pool.take(bytes, PAGE).ok_or(BootError::Memory)?;
+        let mut buffer = [0; 4096];
+        let mut done = 0;
+        while done < bytes {
+            let count = usize::try_from((bytes - done).min(PAGE)).unwrap_or_default();
+            let piece = buffer.get_mut(..count).ok_or(BootError::Memory)?;
+            let at = |range: HpaRange| range.start().checked_add(done).ok_or(BootError::Memory);
+            memory
+                .read(at(given)?, piece)
+                .map_err(|_| BootError::Memory)?;
+            memory
+                .write(at(home)?, piece)
+                .map_err(|_| BootError::Memory)?;
+            done += count as u64;
+        }
+        home
+    };
+    let start = DirectMap::pointer(home.start(), bytes).ok_or(BootError::Memory)?;
+    let len = usize::try_from(bytes).map_err(|_| BootError::Memory)?;
+    // SAFETY: the bytes are mapped, initialized, and lie in L0's part; the pool stepped around
+    // them or gave them out for this, so nobody writes them any more.
+    Ok(unsafe { core::slice::from_raw_parts(start, len) })
+}
+
+/// Builds what all CPUs share.
+fn site(
+    cpus: &ApicIds,
+    map: GuestMap,
+    levels: Levels,
+    layout: &Layout,
+    pool: &mut Pool,
+    memory: &mut DirectMap,
+) -> Result<&'static Site, BootError> {
+    let nested = map.nested(levels, &layout.own, pool, memory)?.root();
+    let iopm = pool.take(IO_BYTES as u64, PAGE).ok_or(BootError::Memory)?;
+    let msrpm = pool.take(MSR_BYTES as u64, PAGE).ok_or(BootError::Memory)?;
+    let io = DirectMap::object::<[u8; IO_BYTES]>(iopm).ok_or(BootError::Memory)?;
+    // SAFETY: fresh memory; bytes may hold anything. No reference outlives this function.
+    let io = unsafe { &mut *io };
+    let msr = DirectMap::object::<[u8; MSR_BYTES]>(msrpm).ok_or(BootError::Memory)?;
+    // SAFETY: as above.
+    let msr = unsafe { &mut *msr };
+    Native.guard(&mut IoPermissions::open(io), &mut MsrPermissions::open(msr));
+
+    let home = pool
+        .take(size_of::<Site>() as u64, PAGE)
+        .ok_or(BootError::Memory)?;
+    let place = DirectMap::object::<Site>(home).ok_or(BootError::Memory)?;
+    let site = Site {
+        board: Board::new(cpus.as_slice()),
+        map,
+        nested,
+        iopm: iopm.start(),
+        msrpm: msrpm.start(),
+    };
+    // SAFETY: fresh memory of the right size and alignment.
+    unsafe { place.write(site) };
+    // SAFETY: just written, never moved, never written again but through its atomics.
+    Ok(unsafe { &*place })
+}
+
+/// Makes this CPU the first, and starts all others.
+fn bring_up(
+    site: &'static Site,
+    own: &OwnTables,
+    pool: &mut Pool,
+    memory: &mut DirectMap,
+) -> Result<Cpu, BootError> {
+    let page = pool.take(PAGE, PAGE).ok_or(BootError::Memory)?;
+    let idt = DirectMap::object(page).ok_or(BootError::Memory)?;
+    // SAFETY: a fresh page.
+    unsafe { trap::fill_idt(idt, cpu::CODE) };
+    let idt = (idt.expose_provenance() as u64, page);
+
+    let first = Cpu::new(0, site, pool).ok_or(BootError::Memory)?;
+    // SAFETY: the first CPU's only call, on the relocated stack and the final tables.
+    unsafe { first.activate() };
+    // SAFETY: filled above, in the direct map.
+    unsafe { trap::load_idt(idt.0, idt.1) };
+
+    boot::place_trampoline(memory).ok_or(BootError::Memory)?;
+    for index in 1..site.board.slots().count() {
+        let cpu = Cpu::new(index, site, pool).ok_or(BootError::Memory)?;
+        let home = pool
+            .take(size_of::<Handover>() as u64, PAGE)
+            .ok_or(BootError::Memory)?;
+        let place = DirectMap::object::<Handover>(home).ok_or(BootError::Memory)?;
+        // SAFETY: fresh memory of the right size and alignment.
+        unsafe {
+            place.write(Handover {
+                index,
+                cpu,
+                site,
+                idt,
+            })
+        };
+        // SAFETY: just written, and never again.
+        let handover = unsafe { &*place };
+        let stack = STACKS + (index as u64 + 1) * STACK_SLOT;
+        // SAFETY: the slot was mapped for this CPU; the boot part is scrubbed only later.
+        unsafe { smp::start(handover, own.tables.root(), stack, memory) }?;
+    }
+    Ok(first)
+}
+
+/// Clears what firmware and L0's start left in the guest's memory.
+fn scrub(layout: &Layout, memory: &mut DirectMap) -> Result<(), BootError> {
+    let low = layout.guest.iter().next().ok_or(BootError::Memory)?;
+    memory
+        .zero(Hpa::ZERO, low.len_bytes())
+        .map_err(|_| BootError::Memory)?;
+    let loaded = boot::loaded().ok_or(BootError::Memory)?;
+    memory
+        .zero(loaded.start(), loaded.len_bytes())
+        .map_err(|_| BootError::Memory)
+}
+
+fn check_cpu() -> Result<(), BootError> {
+    let [highest, ..] = insn::cpuid(0x8000_0000, 0);
+    let [_, _, features, _] = insn::cpuid(1, 0);
+    let [_, _, extended, long] = insn::cpuid(0x8000_0001, 0);
+    let [_, _, _, svm] = if highest >= 0x8000_000a {
+        insn::cpuid(0x8000_000a, 0)
+    } else {
+        [0; 4]
+    };
+    for (there, what) in [
+        (
+            features & 1 << 21 != 0,
+            "x2APIC (QEMU 9.0 is the oldest that has it)",
+        ),
+        (long & 1 << 26 != 0, "1 GiB pages"),
+        (extended & 1 << 2 != 0, "SVM (-cpu max,+svm,+npt)"),
+        (svm & 1 != 0, "nested paging (-cpu max,+svm,+npt)"),
+    ] {
+        if !there {
+            return Err(BootError::Lacks(what));
+        }
+    }
+    Ok(())
+}
+
+/// SeaBIOS leaves them open, at vectors 8 and up.
+fn mask_old_interrupt_controllers() {
+    insn::port_out(0x21, 1, 0xff);
+    insn::port_out(0xa1, 1, 0xff);
+}
+
+fn or_end<T, E: fmt::Display>(result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => fatal::end(&error),
+    }
+}
+
+/// The image is refused.
+fn refuse(error: &LoadError, console: &mut Console) -> ! {
+    let _ = report::load_error(console, error);
+    fatal::verdict(console, Ending::LoadError, super::cpu::Local::current());
+    exit(Ending::LoadError)
+}

@@ -1,0 +1,294 @@
+//! The run loop: one for each CPU.
+#![expect(
+    unsafe_code,
+    reason = "the control block as an object, and the world switch"
+)]
+
+use super::console::{Console, exit};
+use super::cpu::{Cpu, Local};
+use super::direct::DirectMap;
+use super::enter::{INSIDE, enter};
+use super::insn::{self, Bare};
+use super::machine::Site;
+use super::trap;
+use crate::board::{Mail, Slot, State};
+use crate::ending::Ending;
+use crate::exit::Exit;
+use crate::icr;
+use crate::memory::Guest;
+use crate::native::Native;
+use crate::personality::{Next, Personality};
+use crate::report::{self, GuestState, Verdict};
+use crate::vcpu::Vcpu;
+use crate::vmcb::{Event, Intercept1, Vmcb};
+use crate::walk;
+use core::sync::atomic::Ordering;
+use igvm_defs::IgvmNativeVpContextX64;
+
+/// How long the end waits for the other CPUs to stop.
+const PATIENCE_TICKS: u64 = 200_000_000;
+
+/// Runs a CPU: from a context, or from the start-up message that comes one day.
+pub(super) fn run(
+    site: &'static Site,
+    index: usize,
+    cpu: Cpu,
+    context: Option<&IgvmNativeVpContextX64>,
+) -> ! {
+    let (Some(slot), Some(local), Some(block)) = (
+        site.board.slot(index),
+        Local::current(),
+        DirectMap::pointer(cpu.vmcb, size_of::<Vmcb>() as u64),
+    ) else {
+        super::fatal::end(&"a CPU without a place on the board")
+    };
+    let block = block.cast::<Vmcb>();
+    // SAFETY: the page was taken from the pool for this CPU's control block and nothing else.
+    unsafe { block.write_bytes(0, 1) };
+    // SAFETY: zeros are a control block, and this is the only reference to it, for ever.
+    let block = unsafe { &mut *block };
+    Native.prepare(block);
+    site.prepare(block);
+    let mut vcpu = Vcpu::new(block);
+    if let Some(context) = context {
+        vcpu.start(context);
+        slot.set_state(State::Runs);
+    } else {
+        slot.set_state(State::WaitsForStart);
+    }
+    Runner {
+        site,
+        index,
+        cpu,
+        slot,
+        local,
+        vcpu,
+        heard: 0,
+        last_exit: None,
+    }
+    .run()
+}
+
+struct Runner<'a, 'v> {
+    site: &'static Site,
+    index: usize,
+    cpu: Cpu,
+    slot: &'a Slot,
+    local: &'static Local,
+    vcpu: Vcpu<'v>,
+    /// How many rings of the bell were answered.
+    heard: u64,
+    last_exit: Option<u64>,
+}
+
+impl Runner<'_, '_> {
+    fn run(mut self) -> ! {
+        loop {
+            self.read_mail();
+            match self.slot.state() {
+                State::Runs => self.step(),
+                _ => self.idle(),
+            }
+        }
+    }
+
+    fn read_mail(&mut self) {
+        let mail = self.slot.take_mail();
+        if mail.has_stop() {
+            self.park();
+        }
+        if mail.has_init() {
+            self.guest_has_nmis(false);
+            insn::apic_reset();
+            self.slot.set_state(State::WaitsForStart);
+            self.end_if_all_halted();
+        }
+        if let Some(page) = mail.start_page()
+            && self.slot.state() == State::WaitsForStart
+        {
+            self.vcpu.start_up(page);
+            self.slot.set_state(State::Runs);
+        }
+        if mail.has_nmi() && self.slot.state() != State::WaitsForStart {
+            self.give_nmi();
+        }
+    }
+
+    /// Runs the guest up to its next exit, and answers that.
+    fn step(&mut self) {
+        // SAFETY: the addresses are those of this CPU; `site.prepare` gave the block maps and
+        // tables that leave L0's pages out; every CPU runs with the flag clear from
+        // `activate` on.
+        let times = unsafe { enter(&mut self.vcpu, self.cpu.vmcb, self.cpu.host) };
+        let counters = &self.slot.counters;
+        let inside = times.left.saturating_sub(times.entered);
+        counters
+            .guest_ticks
+            .fetch_add(inside.saturating_sub(INSIDE), Ordering::Relaxed);
+        match self.last_exit {
+            Some(last) => {
+                let outside = times.entered.saturating_sub(last) + INSIDE;
+                counters.l0_ticks.fetch_add(outside, Ordering::Relaxed);
+            }
+            None => counters.first_entry.store(times.entered, Ordering::Relaxed),
+        }
+        self.last_exit = Some(times.left);
+
+        let exit = Exit::decode(&self.vcpu.vmcb.control);
+        self.slot.count_exit(exit.reason());
+        match exit {
+            Exit::Nmi => match self.slot.answer_bell(self.heard, insn::swallow_nmi) {
+                Some(heard) => self.heard = heard,
+                // It stays pending, and is delivered at the next entry.
+                None => self.guest_has_nmis(true),
+            },
+            // The end of the guest's handler. The instruction itself follows at the next entry.
+            Exit::Iret => self.guest_has_nmis(false),
+            exit => {
+                let Self {
+                    site, index, vcpu, ..
+                } = self;
+                match Native.exit(exit, vcpu, *index, &site.board, &mut Bare) {
+                    Next::Resume => {}
+                    Next::Halt => self.halt(),
+                    Next::End(ending) => self.end(ending),
+                }
+            }
+        }
+    }
+
+    /// The guest executed HLT.
+    fn halt(&mut self) {
+        if !self.vcpu.interrupts_on() {
+            self.slot.set_state(State::HaltedForGood);
+            self.end_if_all_halted();
+            return;
+        }
+        let start = insn::rdtsc();
+        loop {
+            trap::wait_for_any();
+            let bell = self.answer_bell();
+            let nmi = self.local.take_nmi();
+            let vector = self.local.take_vector();
+            if let Some(vector) = vector {
+                self.vcpu.inject(Event::Interrupt(vector));
+            }
+            if nmi && !bell {
+                self.give_nmi();
+            }
+            if vector.is_some() || nmi && !bell || self.slot.has_mail() {
+                break;
+            }
+        }
+        let now = insn::rdtsc();
+        self.slot
+            .counters
+            .halt_ticks
+            .fetch_add(now.wrapping_sub(start), Ordering::Relaxed);
+        // Sleep is no work of L0's.
+        self.last_exit = self
+            .last_exit
+            .map(|last| last.wrapping_add(now.wrapping_sub(start)));
+    }
+
+    /// Nothing to run: waits for somebody to ring.
+    fn idle(&mut self) {
+        trap::wait_for_nmi();
+        let bell = self.answer_bell();
+        let nmi = self.local.take_nmi();
+        if nmi && !bell && self.slot.state() == State::HaltedForGood {
+            self.give_nmi();
+        }
+    }
+
+    /// Takes note of the bell; says whether anybody rang.
+    fn answer_bell(&mut self) -> bool {
+        match self.slot.answer_bell(self.heard, insn::swallow_nmi) {
+            Some(heard) => {
+                self.heard = heard;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Gives the guest an NMI: a real one, sent to this CPU itself, which the guest takes at
+    /// its next entry, masked and unmasked by the CPU as ever.
+    fn give_nmi(&mut self) {
+        self.slot.set_state(State::Runs);
+        self.guest_has_nmis(true);
+        insn::send(icr::nmi_to(self.slot.apic_id()));
+    }
+
+    /// Whether NMIs go to the guest. From its handler's IRET on, they are L0's again.
+    fn guest_has_nmis(&mut self, yes: bool) {
+        let word = &mut self.vcpu.vmcb.control.intercept1;
+        let (set, clear) = if yes {
+            (Intercept1::IRET, Intercept1::NMI)
+        } else {
+            (Intercept1::NMI, Intercept1::IRET)
+        };
+        *word = *word & !clear.bits() | set.bits();
+    }
+
+    fn end_if_all_halted(&mut self) {
+        if self.site.board.all_halted() {
+            self.end(Ending::Halted);
+        }
+    }
+
+    /// Ends the run, unless another CPU does.
+    fn end(&mut self, ending: Ending) -> ! {
+        if !self.site.board.claim_end() {
+            self.park();
+        }
+        let others = || {
+            self.site
+                .board
+                .slots()
+                .enumerate()
+                .filter(|(i, _)| *i != self.index)
+        };
+        for (_, slot) in others() {
+            slot.post(Mail::stop(), |id| insn::send(icr::nmi_to(id)));
+        }
+        let start = insn::rdtsc();
+        while others().any(|(_, slot)| !slot.is_stopped())
+            && insn::rdtsc().wrapping_sub(start) < PATIENCE_TICKS
+        {
+            core::hint::spin_loop();
+        }
+        self.report(ending);
+        exit(ending)
+    }
+
+    fn report(&self, ending: Ending) {
+        let mut out = Console::new();
+        // SAFETY: the map is in place, and only guest memory is read.
+        let mut memory = unsafe { DirectMap::new() };
+        let guest = Guest::new(&self.site.map, &mut memory);
+        let Vmcb { control, save } = &*self.vcpu.vmcb;
+        let mut bytes = [0; 16];
+        let code = walk::code(save, &guest, &mut bytes);
+        let verdict = Verdict {
+            ending,
+            cpu: self.index,
+            tsc: insn::rdtsc(),
+            slot: Some(self.slot),
+            guest: Some(GuestState {
+                control,
+                save,
+                gprs: &self.vcpu.gprs,
+                code,
+            }),
+        };
+        // A console that fails cannot be told anywhere.
+        let _ = report::verdict(&mut out, &verdict);
+        let _ = report::counters(&mut out, &self.site.board);
+    }
+
+    fn park(&self) -> ! {
+        self.slot.stop();
+        insn::stop()
+    }
+}

@@ -1,0 +1,139 @@
+//! L0's command line.
+//!
+//! ```text
+//! memory=<bytes>[K|M|G]  platform=native  [-- <the guest's command line>]
+//! ```
+
+use core::fmt;
+
+/// What a run was asked to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options<'a> {
+    /// Bytes of RAM that the guest sees; without it, all but [`crate::layout::RESERVE`].
+    pub memory: Option<u64>,
+    /// The architecture that the guest sees.
+    pub platform: Platform,
+    /// What an image's command-line parameter is filled with.
+    pub guest: &'a str,
+}
+
+/// The architecture that a guest sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Platform {
+    /// A machine without isolation.
+    #[default]
+    Native,
+}
+
+impl Platform {
+    /// The name on the command line and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+        }
+    }
+}
+
+/// What is wrong with a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionError {
+    /// A word that is no option; its number, counted from zero.
+    Unknown(usize),
+    /// An option whose value makes no sense; its number, counted from zero.
+    Value(usize),
+}
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(word) => write!(f, "word {word} of the command line is no option"),
+            Self::Value(word) => write!(f, "word {word} of the command line has a bad value"),
+        }
+    }
+}
+
+impl core::error::Error for OptionError {}
+
+impl<'a> Options<'a> {
+    /// Reads a command line.
+    ///
+    /// # Errors
+    /// The first word that is wrong.
+    pub fn parse(line: &'a str) -> Result<Self, OptionError> {
+        let (own, guest) = match line.strip_prefix("-- ") {
+            Some(guest) => ("", guest),
+            None => line.split_once(" -- ").unwrap_or((line, "")),
+        };
+        let mut options = Self {
+            memory: None,
+            platform: Platform::Native,
+            guest,
+        };
+        for (index, word) in own.split_ascii_whitespace().enumerate() {
+            match word.split_once('=') {
+                Some(("memory", value)) => {
+                    options.memory = Some(bytes(value).ok_or(OptionError::Value(index))?);
+                }
+                Some(("platform", "native")) => options.platform = Platform::Native,
+                Some(("platform", _)) => return Err(OptionError::Value(index)),
+                // The words that QEMU's own loaders add.
+                Some(("initrd" | "BOOT_IMAGE", _)) => {}
+                _ => return Err(OptionError::Unknown(index)),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// A number of bytes with an optional binary unit.
+fn bytes(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.as_bytes().last()? {
+        b'K' => (text.strip_suffix('K')?, 1 << 10),
+        b'M' => (text.strip_suffix('M')?, 1 << 20),
+        b'G' => (text.strip_suffix('G')?, 1 << 30),
+        _ => (text, 1),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        assert_eq!(
+            Options::parse("memory=256M platform=native -- quiet -- x"),
+            Ok(Options {
+                memory: Some(256 << 20),
+                platform: Platform::Native,
+                guest: "quiet -- x"
+            })
+        );
+        assert_eq!(Options::parse("").unwrap().memory, None);
+        assert_eq!(Options::parse("-- only this").unwrap().guest, "only this");
+        assert_eq!(Options::parse("memory=4096").unwrap().memory, Some(4096));
+    }
+
+    #[test]
+    fn the_wrong_word_is_named() {
+        assert_eq!(
+            Options::parse("memory=1G platform=moon"),
+            Err(OptionError::Value(1))
+        );
+        assert_eq!(Options::parse("memory=1T"), Err(OptionError::Value(0)));
+        assert_eq!(
+            Options::parse("memory=99999999999999999999"),
+            Err(OptionError::Value(0))
+        );
+        assert_eq!(
+            Options::parse("memory=18014398509481984K"),
+            Err(OptionError::Value(0))
+        );
+        assert_eq!(
+            Options::parse("memory=1G fast"),
+            Err(OptionError::Unknown(1))
+        );
+    }
+}

@@ -1,0 +1,554 @@
+//! What an image wants, checked before anything is done.
+
+use super::error::{LoadError, Reason};
+use super::file::{File, Header};
+use super::parameter::{Facts, Kind, deposit};
+use crate::addr::{Gpa, GpaRange, PAGE};
+use crate::cmdline::Platform;
+use crate::layout::GuestRam;
+use crate::phys::GuestMemory;
+use crate::range_set::{InsertError, RangeSet};
+use igvm_defs::{
+    IGVM_NATIVE_PLATFORM_VERSION, IGVM_VHS_ERROR_RANGE, IGVM_VHS_GUEST_POLICY, IGVM_VHS_PAGE_DATA,
+    IGVM_VHS_PAGE_TABLE_RELOCATION, IGVM_VHS_PARAMETER, IGVM_VHS_PARAMETER_AREA,
+    IGVM_VHS_PARAMETER_INSERT, IGVM_VHS_RELOCATABLE_REGION, IGVM_VHS_REQUIRED_MEMORY,
+    IGVM_VHS_SNP_ID_BLOCK, IGVM_VHS_SUPPORTED_PLATFORM, IGVM_VHS_VBS_MEASUREMENT,
+    IGVM_VHS_VP_CONTEXT, IgvmNativeVpContextX64, IgvmPageDataType, IgvmPlatformType,
+    IgvmVariableHeaderType,
+};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+const AREAS: usize = 32;
+const PAGE_BYTES: usize = 4096;
+
+/// The devices that every q35 has and the guest must keep: I/O APIC, HPET, local APIC.
+const DEVICES: (u64, u64) = (0xfec0_0000, 0xfef0_0000);
+
+/// Guest memory that is not RAM of the machine and must come from L0's own part.
+pub type Backed = RangeSet<Gpa, 64>;
+
+/// How many pages of which kind an image has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageCounts {
+    /// Measured pages with data.
+    pub data: u64,
+    /// Measured pages of zeros.
+    pub zero: u64,
+    /// Pages that are not measured.
+    pub unmeasured: u64,
+    /// Pages that the host can see.
+    pub shared: u64,
+    /// Pages of parameter areas.
+    pub parameter: u64,
+}
+
+/// An image that was checked in full.
+#[derive(Clone, Debug)]
+pub struct Plan<'a> {
+    file: File<'a>,
+    mask: u32,
+    imports: RangeSet<Gpa, 256>,
+    backed: Backed,
+    areas: [Option<Area>; AREAS],
+    context: Option<IgvmNativeVpContextX64>,
+    pages: PageCounts,
+}
+
+/// A parameter area.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Area {
+    index: u32,
+    pub(super) bytes: u64,
+    /// Where it is inserted on the chosen platform.
+    pub(super) gpa: Option<Gpa>,
+    /// Whether the pass that runs has met the insertion already.
+    inserted: bool,
+}
+
+/// A directive that applies.
+enum Directive {
+    Area(IGVM_VHS_PARAMETER_AREA),
+    Page(IGVM_VHS_PAGE_DATA),
+    Insert(IGVM_VHS_PARAMETER_INSERT),
+    Context(IGVM_VHS_VP_CONTEXT),
+    Memory { gpa: u64, bytes: u32 },
+    Parameter(Kind, IGVM_VHS_PARAMETER),
+}
+
+impl<'a> Plan<'a> {
+    /// Checks a file.
+    ///
+    /// # Errors
+    /// The first header that is wrong, or that is missing.
+    pub fn new(file: File<'a>, platform: Platform, ram: &GuestRam) -> Result<Self, LoadError> {
+        let mut plan = Self {
+            file,
+            mask: mask(&file, platform)?,
+            imports: RangeSet::new(),
+            backed: RangeSet::new(),
+            areas: [None; AREAS],
+            context: None,
+            pages: PageCounts::default(),
+        };
+        let mut version_seen = false;
+        let mut section = 0;
+        for header in file.headers() {
+            let header = header?;
+            let fail = |reason| LoadError {
+                offset: header.offset,
+                reason,
+            };
+            check_section(&header, &mut section).map_err(fail)?;
+            if header.kind == IgvmVariableHeaderType::IGVM_VHT_VERSION_STRING.0 {
+                if version_seen {
+                    return Err(fail(Reason::Second(header.kind)));
+                }
+                version_seen = true;
+                core::str::from_utf8(header.body).map_err(|_| fail(Reason::Text))?;
+            }
+            if let Some(directive) = plan.directive(&header).map_err(fail)? {
+                plan.survey(&directive, ram).map_err(fail)?;
+            }
+        }
+        if plan.context.is_none() {
+            return Err(LoadError {
+                offset: file.headers_end(),
+                reason: Reason::NoContext,
+            });
+        }
+        Ok(plan)
+    }
+
+    /// The memory beside RAM that [`Self::apply`] needs.
+    #[must_use]
+    pub const fn backed(&self) -> &Backed {
+        &self.backed
+    }
+
+    /// How many pages of which kind there are.
+    #[must_use]
+    pub const fn pages(&self) -> PageCounts {
+        self.pages
+    }
+
+    /// The file.
+    #[must_use]
+    pub const fn file(&self) -> &File<'a> {
+        &self.file
+    }
+
+    /// Carries the directives out, and says how the first CPU starts.
+    ///
+    /// # Errors
+    /// A parameter that does not fit, or memory that is not there.
+    pub fn apply(
+        &mut self,
+        facts: &Facts<'_>,
+        memory: &mut impl GuestMemory,
+    ) -> Result<IgvmNativeVpContextX64, LoadError> {
+        for area in self.areas.iter_mut().flatten() {
+            area.inserted = false;
+        }
+        for header in self.file.headers() {
+            let header = header?;
+            let fail = |reason| LoadError {
+                offset: header.offset,
+                reason,
+            };
+            if let Some(directive) = self.directive(&header).map_err(fail)? {
+                self.carry_out(&directive, facts, memory).map_err(fail)?;
+            }
+        }
+        let offset = self.file.headers_end();
+        self.context.ok_or(LoadError {
+            offset,
+            reason: Reason::NoContext,
+        })
+    }
+
+    /// What a header asks for, if it asks for anything on this platform.
+    fn directive(&self, header: &Header<'_>) -> Result<Option<Directive>, Reason> {
+        use IgvmVariableHeaderType as T;
+        let applies = |mask: u32| mask & self.mask != 0;
+        let directive = match T(header.kind) {
+            T::IGVM_VHT_PARAMETER_AREA => Directive::Area(body(header)?),
+            T::IGVM_VHT_PAGE_DATA => {
+                let page: IGVM_VHS_PAGE_DATA = body(header)?;
+                if !applies(page.compatibility_mask) {
+                    return Ok(None);
+                }
+                Directive::Page(page)
+            }
+            T::IGVM_VHT_PARAMETER_INSERT => {
+                let insert: IGVM_VHS_PARAMETER_INSERT = body(header)?;
+                if !applies(insert.compatibility_mask) {
+                    return Ok(None);
+                }
+                Directive::Insert(insert)
+            }
+            T::IGVM_VHT_VP_CONTEXT => {
+                let context: IGVM_VHS_VP_CONTEXT = body(header)?;
+                if !applies(context.compatibility_mask) {
+                    return Ok(None);
+                }
+                Directive::Context(context)
+            }
+            T::IGVM_VHT_REQUIRED_MEMORY => {
+                let memory: IGVM_VHS_REQUIRED_MEMORY = body(header)?;
+                if !applies(memory.compatibility_mask) {
+                    return Ok(None);
+                }
+                if memory.reserved != 0 || memory.flags.reserved() != 0 {
+                    return Err(Reason::Reserved);
+                }
+                Directive::Memory {
+                    gpa: memory.gpa,
+                    bytes: memory.number_of_bytes,
+                }
+            }
+            T::IGVM_VHT_ERROR_RANGE => {
+                let range: IGVM_VHS_ERROR_RANGE = body(header)?;
+                if !applies(range.compatibility_mask) {
+                    return Ok(None);
+                }
+                Directive::Memory {
+                    gpa: range.gpa,
+                    bytes: range.size_bytes,
+                }
+            }
+            T::IGVM_VHT_SNP_ID_BLOCK => {
+                let block: IGVM_VHS_SNP_ID_BLOCK = body(header)?;
+                return refuse(header.kind, applies(block.compatibility_mask));
+            }
+            T::IGVM_VHT_VBS_MEASUREMENT => {
+                let measurement: IGVM_VHS_VBS_MEASUREMENT = body(header)?;
+                return refuse(header.kind, applies(measurement.compatibility_mask));
+            }
+            kind => match Kind::of(kind) {
+                Some(parameter) => Directive::Parameter(parameter, body(header)?),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(directive))
+    }
+
+    /// First pass: is the directive sound, and what does it need?
+    fn survey(&mut self, directive: &Directive, ram: &GuestRam) -> Result<(), Reason> {
+        match directive {
+            Directive::Area(area) => self.declare(area),
+            Directive::Page(page) => self.survey_page(page, ram),
+            Directive::Insert(insert) => {
+                let gpa = aligned(insert.gpa)?;
+                let area = self.area(insert.parameter_area_index)?;
+                (area.gpa, area.inserted) = (Some(gpa), true);
+                let bytes = area.bytes;
+                self.pages.parameter += bytes / PAGE;
+                self.import(range(gpa, bytes)?, ram)
+            }
+            Directive::Context(context) => self.survey_context(context),
+            Directive::Memory { gpa, bytes } => {
+                let gpa = aligned(*gpa)?;
+                let bytes = u64::from(*bytes);
+                if bytes % PAGE != 0 {
+                    return Err(Reason::Unaligned(bytes));
+                }
+                self.need(range(gpa, bytes)?, ram)
+            }
+            Directive::Parameter(_, parameter) => {
+                let area = self.area(parameter.parameter_area_index)?;
+                let offset = u64::from(parameter.byte_offset);
+                if offset >= area.bytes {
+                    return Err(Reason::DoesNotFit { needs: 1, has: 0 });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn declare(&mut self, area: &IGVM_VHS_PARAMETER_AREA) -> Result<(), Reason> {
+        let (index, bytes) = (area.parameter_area_index, area.number_of_bytes);
+        if bytes % PAGE != 0 {
+            return Err(Reason::Unaligned(bytes));
+        }
+        if self
+            .areas
+            .iter()
+            .flatten()
+            .any(|known| known.index == index)
+        {
+            return Err(Reason::SecondArea(index));
+        }
+        if area.file_offset != 0 {
+            self.area_data(area)?;
+        }
+        let free = self.areas.iter_mut().find(|slot| slot.is_none());
+        *free.ok_or(Reason::TooManyAreas)? = Some(Area {
+            index,
+            bytes,
+            gpa: None,
+            inserted: false,
+        });
+        Ok(())
+    }
+
+    fn survey_page(&mut self, page: &IGVM_VHS_PAGE_DATA, ram: &GuestRam) -> Result<(), Reason> {
+        if page.reserved != 0 || page.flags.reserved() != 0 {
+            return Err(Reason::Reserved);
+        }
+        if page.flags.is_2mb_page() {
+            return Err(Reason::LargePage);
+        }
+        // Secrets and CPUID pages are SEV-SNP's.
+        if page.data_type != IgvmPageDataType::NORMAL {
+            return Err(Reason::PageType(page.data_type.0));
+        }
+        self.page_data(page)?;
+        let counter = match page {
+            _ if page.flags.shared() => &mut self.pages.shared,
+            _ if page.flags.unmeasured() => &mut self.pages.unmeasured,
+            _ if page.file_offset == 0 => &mut self.pages.zero,
+            _ => &mut self.pages.data,
+        };
+        *counter += 1;
+        self.import(range(aligned(page.gpa)?, PAGE)?, ram)
+    }
+
+    fn survey_context(&mut self, header: &IGVM_VHS_VP_CONTEXT) -> Result<(), Reason> {
+        if header.reserved != 0 || header.gpa.get() != 0 {
+            return Err(Reason::Reserved);
+        }
+        // APs are the image's own business: the format knows one context a platform.
+        if header.vp_index != 0 {
+            return Err(Reason::VpIndex(header.vp_index));
+        }
+        if self.context.is_some() {
+            return Err(Reason::Second(
+                IgvmVariableHeaderType::IGVM_VHT_VP_CONTEXT.0,
+            ));
+        }
+        let data = self
+            .file
+            .data(header.file_offset, PAGE_BYTES)
+            .ok_or(Reason::Data(header.file_offset))?;
+        let (context, rest) = IgvmNativeVpContextX64::read_from_prefix(data)
+            .map_err(|_| Reason::Data(header.file_offset))?;
+        let attributes = context.code_attributes | context.data_attributes;
+        let reserved = context.reserved.iter().any(|word| *word != 0);
+        if reserved || attributes & 0xf00 != 0 || rest.iter().any(|byte| *byte != 0) {
+            return Err(Reason::Reserved);
+        }
+        self.context = Some(context);
+        Ok(())
+    }
+
+    /// Notes memory that the image fills.
+    fn import(&mut self, range: GpaRange, ram: &GuestRam) -> Result<(), Reason> {
+        self.imports
+            .insert_new(range)
+            .map_err(|error| match error {
+                InsertError::Overlap => Reason::Overlap(range.start().as_u64()),
+                InsertError::Full => Reason::TooManyRanges,
+            })?;
+        self.need(range, ram)
+    }
+
+    /// Notes memory that must be there.
+    fn need(&mut self, range: GpaRange, ram: &GuestRam) -> Result<(), Reason> {
+        let devices = GpaRange::from_u64(DEVICES.0, DEVICES.1);
+        if let Some(hit) = devices.and_then(|devices| devices.intersection(&range)) {
+            return Err(Reason::OverDevice(hit.start().as_u64()));
+        }
+        for gap in ram.gaps(range) {
+            self.backed.insert(gap).map_err(|_| Reason::TooManyRanges)?;
+        }
+        Ok(())
+    }
+
+    /// Second pass.
+    fn carry_out(
+        &mut self,
+        directive: &Directive,
+        facts: &Facts<'_>,
+        memory: &mut impl GuestMemory,
+    ) -> Result<(), Reason> {
+        match directive {
+            // The area's memory is filled where it will be inserted: no two directives
+            // fill the same memory, so nobody can tell the difference.
+            Directive::Area(area) => {
+                let Some(gpa) = self.area(area.parameter_area_index)?.gpa else {
+                    return Ok(());
+                };
+                let done = if area.file_offset == 0 {
+                    memory.zero(gpa, area.number_of_bytes)
+                } else {
+                    memory.write(gpa, self.area_data(area)?)
+                };
+                done.map_err(|error| Reason::NoMemory(error.0.as_u64()))
+            }
+            Directive::Page(page) => {
+                let gpa = aligned(page.gpa)?;
+                let done = match self.page_data(page)? {
+                    Some(data) => memory.write(gpa, data),
+                    None => memory.zero(gpa, PAGE),
+                };
+                done.map_err(|error| Reason::NoMemory(error.0.as_u64()))
+            }
+            Directive::Insert(insert) => {
+                self.area(insert.parameter_area_index)?.inserted = true;
+                Ok(())
+            }
+            Directive::Parameter(kind, parameter) => {
+                let area = *self.area(parameter.parameter_area_index)?;
+                deposit(
+                    *kind,
+                    &area,
+                    parameter.byte_offset,
+                    facts,
+                    &self.backed,
+                    memory,
+                )
+            }
+            Directive::Context(_) | Directive::Memory { .. } => Ok(()),
+        }
+    }
+
+    fn area(&mut self, index: u32) -> Result<&mut Area, Reason> {
+        let found = self
+            .areas
+            .iter_mut()
+            .flatten()
+            .find(|area| area.index == index);
+        found
+            .filter(|area| !area.inserted)
+            .ok_or(Reason::Area(index))
+    }
+
+    fn area_data(&self, area: &IGVM_VHS_PARAMETER_AREA) -> Result<&'a [u8], Reason> {
+        usize::try_from(area.number_of_bytes)
+            .ok()
+            .and_then(|bytes| self.file.data(area.file_offset, bytes))
+            .ok_or(Reason::Data(area.file_offset))
+    }
+
+    fn page_data(&self, page: &IGVM_VHS_PAGE_DATA) -> Result<Option<&'a [u8]>, Reason> {
+        match page.file_offset {
+            0 => Ok(None),
+            offset => self
+                .file
+                .data(offset, PAGE_BYTES)
+                .map(Some)
+                .ok_or(Reason::Data(offset)),
+        }
+    }
+}
+
+/// The bit of the chosen platform; all platform headers are checked.
+fn mask(file: &File<'_>, platform: Platform) -> Result<u32, LoadError> {
+    let wanted = match platform {
+        Platform::Native => IgvmPlatformType::NATIVE,
+    };
+    let (mut chosen, mut masks, mut kinds) = (None, 0_u32, [false; 256]);
+    for header in file.headers() {
+        let header = header?;
+        if header.kind != IgvmVariableHeaderType::IGVM_VHT_SUPPORTED_PLATFORM.0 {
+            break;
+        }
+        let fail = |reason| LoadError {
+            offset: header.offset,
+            reason,
+        };
+        let info: IGVM_VHS_SUPPORTED_PLATFORM = body(&header).map_err(fail)?;
+        let kind = info.platform_type;
+        if !info.compatibility_mask.is_power_of_two() || masks & info.compatibility_mask != 0 {
+            return Err(fail(Reason::Mask(info.compatibility_mask)));
+        }
+        masks |= info.compatibility_mask;
+        match kinds.get_mut(usize::from(kind.0)) {
+            Some(seen) if !*seen => *seen = true,
+            _ => return Err(fail(Reason::SecondPlatform(kind.0))),
+        }
+        // Every platform's only version so far.
+        if info.platform_version != IGVM_NATIVE_PLATFORM_VERSION {
+            return Err(fail(Reason::PlatformVersion(info.platform_version)));
+        }
+        if kind == wanted {
+            if info.highest_vtl != 0 || info.shared_gpa_boundary != 0 {
+                return Err(fail(Reason::PlatformFeature));
+            }
+            chosen = Some(info.compatibility_mask);
+        }
+    }
+    chosen.ok_or(LoadError {
+        offset: 0,
+        reason: Reason::NoPlatform,
+    })
+}
+
+/// Sections come in order, and what is not known must be optional.
+fn check_section(header: &Header<'_>, last: &mut u32) -> Result<(), Reason> {
+    use IgvmVariableHeaderType as T;
+    let section = match header.kind {
+        0x001..=0x100 => 1,
+        0x101..=0x200 => 2,
+        0x301..=0x400 => 3,
+        _ => 0,
+    };
+    let known = match T(header.kind) {
+        T::IGVM_VHT_SUPPORTED_PLATFORM | T::IGVM_VHT_VERSION_STRING => true,
+        T::IGVM_VHT_GUEST_POLICY => {
+            let policy: IGVM_VHS_GUEST_POLICY = body(header)?;
+            if policy.reserved != 0 {
+                return Err(Reason::Reserved);
+            }
+            true
+        }
+        // We load everything where it is linked, as if no region could move.
+        T::IGVM_VHT_RELOCATABLE_REGION => body::<IGVM_VHS_RELOCATABLE_REGION>(header).is_ok(),
+        T::IGVM_VHT_PAGE_TABLE_RELOCATION_REGION => {
+            body::<IGVM_VHS_PAGE_TABLE_RELOCATION>(header).is_ok()
+        }
+        // Documents about the image (CoRIM) and policies of other platforms.
+        T(0x104..=0x106) => true,
+        T(kind) => (0x301..=0x313).contains(&kind) && kind != T::RESERVED_DO_NOT_USE.0,
+    };
+    if !known {
+        return if header.optional {
+            Ok(())
+        } else {
+            Err(Reason::Unknown(header.kind))
+        };
+    }
+    if section < *last {
+        return Err(Reason::Order(header.kind));
+    }
+    *last = section;
+    Ok(())
+}
+
+fn refuse(kind: u32, applies: bool) -> Result<Option<Directive>, Reason> {
+    if applies {
+        Err(Reason::NotForPlatform(kind))
+    } else {
+        Ok(None)
+    }
+}
+
+fn body<T: FromBytes + KnownLayout + Immutable>(header: &Header<'_>) -> Result<T, Reason> {
+    T::read_from_bytes(header.body).map_err(|_| Reason::Length {
+        kind: header.kind,
+        bytes: u32::try_from(header.body.len()).unwrap_or(u32::MAX),
+    })
+}
+
+fn aligned(gpa: u64) -> Result<Gpa, Reason> {
+    let at = Gpa::new(gpa).ok_or(Reason::Address(gpa))?;
+    if at.is_aligned(PAGE) {
+        Ok(at)
+    } else {
+        Err(Reason::Unaligned(gpa))
+    }
+}
+
+fn range(gpa: Gpa, bytes: u64) -> Result<GpaRange, Reason> {
+    GpaRange::new(gpa, bytes).ok_or(Reason::Address(gpa.as_u64()))
+}

@@ -1,0 +1,219 @@
+use super::*;
+use crate::board::State;
+use crate::vmcb::Vmcb;
+
+#[derive(Default)]
+struct Fake {
+    sent: Vec<u64>,
+    out: Vec<(u16, u8, u32)>,
+}
+
+impl Hardware for Fake {
+    fn port_in(&mut self, _: u16, _: u8) -> u32 {
+        0x1234_5678
+    }
+
+    fn port_out(&mut self, port: u16, size: u8, value: u32) {
+        self.out.push((port, size, value));
+    }
+
+    fn cpuid(&mut self, leaf: u32, _: u32) -> [u32; 4] {
+        [leaf, 0, u32::MAX, 0]
+    }
+
+    fn apic_base(&mut self) -> u64 {
+        0xfee0_0d00
+    }
+
+    fn send(&mut self, command: u64) {
+        self.sent.push(command);
+    }
+}
+
+struct Setup {
+    vmcb: Box<Vmcb>,
+    board: Board,
+    fake: Fake,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let board = Board::new(&[0, 1, 2]);
+        board.slot(0).unwrap().set_state(State::Runs);
+        board.slot(1).unwrap().set_state(State::WaitsForStart);
+        board.slot(2).unwrap().set_state(State::Runs);
+        Self {
+            vmcb: Box::new(Vmcb::zeroed()),
+            board,
+            fake: Fake::default(),
+        }
+    }
+
+    fn exit(&mut self, exit: Exit, f: impl FnOnce(&mut Vcpu<'_>)) -> (Next, Vcpu<'_>) {
+        let mut vcpu = Vcpu::new(&mut self.vmcb);
+        vcpu.vmcb.control.event = 0;
+        vcpu.vmcb.save.rip = 0x100;
+        f(&mut vcpu);
+        let next = Native.exit(exit, &mut vcpu, 0, &self.board, &mut self.fake);
+        (next, vcpu)
+    }
+
+    fn wrmsr(&mut self, msr: u32, value: u64) -> bool {
+        let (next, vcpu) = self.exit(Exit::Msr { write: true }, |vcpu| {
+            vcpu.gprs.rcx = u64::from(msr);
+            vcpu.set_edx_eax(value);
+        });
+        assert_eq!(next, Next::Resume);
+        assert_eq!(vcpu.vmcb.save.rip == 0x102, vcpu.vmcb.control.event == 0);
+        vcpu.vmcb.control.event == 0
+    }
+
+    fn out(&mut self, port: u16, size: u8, value: u32) -> Next {
+        let io = Io {
+            port,
+            size,
+            input: false,
+            string: false,
+            next_rip: 0x101,
+        };
+        self.exit(Exit::Io(io), |vcpu| vcpu.vmcb.save.rax = u64::from(value))
+            .0
+    }
+}
+
+#[test]
+fn svm_is_hidden() {
+    let mut setup = Setup::new();
+    let (_, vcpu) = setup.exit(Exit::Cpuid, |vcpu| vcpu.vmcb.save.rax = 0x8000_0001);
+    assert_eq!(vcpu.gprs.rcx, 0xffff_effb);
+    assert_eq!(vcpu.vmcb.save.rip, 0x102);
+    let (_, vcpu) = setup.exit(Exit::Cpuid, |vcpu| vcpu.vmcb.save.rax = 0x8000_000a);
+    assert_eq!((vcpu.rax(), vcpu.gprs.rcx), (0, 0));
+    let (_, vcpu) = setup.exit(Exit::Svm, |_| {});
+    assert_eq!(vcpu.vmcb.control.event, Event::UD.encode());
+    for msr in [VM_CR, VM_HSAVE_PA, 0x4000_0000] {
+        assert!(!setup.wrmsr(msr, 0));
+    }
+}
+
+#[test]
+fn cpuid_mirrors_cr4() {
+    let mut setup = Setup::new();
+    let (_, vcpu) = setup.exit(Exit::Cpuid, |vcpu| vcpu.vmcb.save.rax = 1);
+    assert_eq!(vcpu.gprs.rcx >> 27 & 1, 0);
+    let (_, vcpu) = setup.exit(Exit::Cpuid, |vcpu| {
+        vcpu.vmcb.save.rax = 1;
+        vcpu.vmcb.save.cr4 = 1 << 18;
+    });
+    assert_eq!(vcpu.gprs.rcx >> 27 & 1, 1);
+}
+
+#[test]
+fn efer_keeps_svme_and_the_rules_of_long_mode() {
+    let mut setup = Setup::new();
+    setup.vmcb.save.efer = SVME;
+    assert!(setup.wrmsr(EFER, EFER_LME | 1 << 11));
+    assert_eq!(setup.vmcb.save.efer, SVME | EFER_LME | 1 << 11);
+    setup.vmcb.save.efer |= EFER_LMA;
+    setup.vmcb.save.cr0 = CR0_PG;
+    assert!(!setup.wrmsr(EFER, 0));
+    assert!(!setup.wrmsr(EFER, EFER_LME | SVME));
+    assert!(!setup.wrmsr(EFER, EFER_LME | EFER_FFXSR));
+    assert!(setup.wrmsr(EFER, EFER_LME | 1));
+    assert_eq!(setup.vmcb.save.efer, SVME | EFER_LME | EFER_LMA | 1);
+    let (_, vcpu) = setup.exit(Exit::Msr { write: false }, |vcpu| {
+        vcpu.gprs.rcx = u64::from(EFER)
+    });
+    assert_eq!(vcpu.edx_eax(), EFER_LME | EFER_LMA | 1);
+}
+
+#[test]
+fn interrupts_are_forwarded_and_messages_are_mailed() {
+    let mut setup = Setup::new();
+    assert!(setup.wrmsr(ICR, 0x1_0000_40f0));
+    assert_eq!(setup.fake.sent, [0x1_0000_40f0]);
+    assert!(setup.wrmsr(ICR, icr::init_to(1)));
+    assert!(setup.wrmsr(ICR, icr::start_up_to(1, 8)));
+    let mail = setup.board.slot(1).unwrap().take_mail();
+    assert!(mail.has_init());
+    assert_eq!(mail.start_page(), Some(8));
+    // A CPU that runs takes no start-up message, and is not disturbed.
+    setup.fake.sent.clear();
+    assert!(setup.wrmsr(ICR, icr::start_up_to(2, 8)));
+    assert!(setup.fake.sent.is_empty());
+    // All but oneself.
+    assert!(setup.wrmsr(ICR, 0xc_4400));
+    assert_eq!(setup.fake.sent, [icr::nmi_to(1), icr::nmi_to(2)]);
+    assert!(!setup.wrmsr(ICR, 1 << 12));
+}
+
+#[test]
+fn x2apic_mode_stays() {
+    let mut setup = Setup::new();
+    assert!(setup.wrmsr(APIC_BASE, 0xfee0_0d00));
+    assert!(!setup.wrmsr(APIC_BASE, 0xfee0_0900));
+}
+
+#[test]
+fn the_ways_out_end_the_run() {
+    let mut setup = Setup::new();
+    assert_eq!(setup.out(0x604, 2, 0x2000), Next::End(Ending::PowerOff));
+    assert_eq!(setup.out(0x605, 1, 0x20), Next::End(Ending::PowerOff));
+    assert_eq!(
+        setup.out(0x602, 4, 0x2000_0000),
+        Next::End(Ending::PowerOff)
+    );
+    assert_eq!(
+        setup.out(0x604, 2, 0x2400),
+        Next::End(Ending::Unsupported(Unsupported::SleepType(1)))
+    );
+    assert_eq!(
+        setup.out(0xcf9, 1, 6),
+        Next::End(Ending::Reset { port: 0xcf9 })
+    );
+    assert_eq!(
+        setup.out(0xcf8, 4, 0x600),
+        Next::End(Ending::Reset { port: 0xcf9 })
+    );
+    assert_eq!(
+        setup.out(0x64, 1, 0xfe),
+        Next::End(Ending::Reset { port: 0x64 })
+    );
+    assert_eq!(
+        setup.out(0x92, 1, 3),
+        Next::End(Ending::Reset { port: 0x92 })
+    );
+    assert!(setup.fake.out.is_empty());
+    assert_eq!(
+        setup.exit(Exit::Shutdown, |_| {}).0,
+        Next::End(Ending::Shutdown)
+    );
+    assert_eq!(setup.exit(Exit::Hlt, |_| {}).0, Next::Halt);
+}
+
+#[test]
+fn other_writes_reach_the_device_and_l0s_own_do_not() {
+    let mut setup = Setup::new();
+    assert_eq!(setup.out(0xcf9, 1, 2), Next::Resume);
+    assert_eq!(setup.out(0x92, 1, 0), Next::Resume);
+    assert_eq!(setup.out(0xf4, 4, 1), Next::Resume);
+    assert_eq!(setup.out(0xf2, 4, u32::MAX), Next::Resume);
+    assert_eq!(setup.out(0x2f8, 1, b'x'.into()), Next::Resume);
+    assert_eq!(setup.fake.out, [(0xcf9, 1, 2), (0x92, 1, 2)]);
+    let io = Io {
+        port: 0x604,
+        size: 2,
+        input: true,
+        string: false,
+        next_rip: 0x101,
+    };
+    let (_, vcpu) = setup.exit(Exit::Io(io), |vcpu| vcpu.vmcb.save.rax = u64::MAX);
+    assert_eq!(vcpu.rax(), 0xffff_ffff_ffff_5678);
+    let io = Io {
+        port: 0x2fd,
+        size: 1,
+        ..io
+    };
+    let (_, vcpu) = setup.exit(Exit::Io(io), |vcpu| vcpu.vmcb.save.rax = 0);
+    assert_eq!((vcpu.rax(), vcpu.vmcb.save.rip), (0xff, 0x101));
+}
