@@ -1,5 +1,9 @@
 //! Mapping and unmapping 1 GiB in 4 KiB pages, side by side with the `x86_64` crate's
 //! `OffsetPageTable`. Both reach their tables through a linear mapping and flush nothing.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run has nothing to measure"
+)]
 #![expect(unsafe_code, reason = "page tables in plain memory of this process")]
 
 use core::ptr::NonNull;
@@ -24,7 +28,7 @@ const TO: u64 = 0x40_0000_0000;
 fn memory() -> NonNull<u8> {
     let layout = Layout::from_size_align(TABLES as usize * 4096, 4096).unwrap();
     // SAFETY: the layout has a size.
-    NonNull::new(unsafe { alloc_zeroed(layout) }).expect("4 MiB of memory")
+    NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap()
 }
 
 fn ours(criterion: &mut Criterion) {
