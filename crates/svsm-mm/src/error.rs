@@ -1,6 +1,6 @@
 use core::fmt;
 
-use svsm_platform::addr::{Gpa, Gva};
+use svsm_platform::addr::{Gpa, GpaRange, Gva};
 
 use crate::frame::Order;
 
@@ -59,6 +59,21 @@ pub enum Error {
     },
     /// All slots of a window are in use.
     WindowFull,
+    /// Memory whose state nobody tracks.
+    Untracked {
+        /// The memory.
+        range: GpaRange,
+    },
+    /// The heap has no room for an object of that size.
+    OutOfMemory {
+        /// The size.
+        len_bytes: u64,
+    },
+    /// Memory for a heap that is too little even for its bookkeeping.
+    HeapPart {
+        /// How much it was.
+        len_bytes: u64,
+    },
     /// An access that leaves a page or a range.
     OutOfBounds {
         /// Offset of the first byte.
@@ -119,6 +134,11 @@ impl fmt::Display for Error {
             Self::MetadataTooShort { needed } => write!(f, "metadata needs {needed} elements"),
             Self::Unreachable { page } => write!(f, "page {page} is not in the window"),
             Self::WindowFull => f.write_str("all slots of the window are in use"),
+            Self::Untracked { range } => write!(f, "the state of {range} is not tracked"),
+            Self::OutOfMemory { len_bytes } => write!(f, "no room for {len_bytes} bytes"),
+            Self::HeapPart { len_bytes } => {
+                write!(f, "{len_bytes} bytes are too little for a heap")
+            }
             Self::OutOfBounds { offset, len_bytes } => {
                 write!(
                     f,

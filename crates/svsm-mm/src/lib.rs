@@ -16,7 +16,9 @@ extern crate std;
 
 mod error;
 pub mod frame; // who owns physical memory: bump, buddy, per-CPU cache
+pub mod heap; // memory for Rust objects
 pub mod table; // page tables, and the tokens of flushes they ask for
+pub mod validation; // what the SVSM has accepted, so that nothing is accepted twice
 pub mod window; // how software reaches a physical page
 
 pub use error::{Error, Result};

@@ -21,10 +21,12 @@ use crate::{Error, Result};
 mod direct;
 #[cfg(feature = "alloc")]
 mod host;
+mod temp;
 
 pub use direct::{DirectPage, DirectWindow};
 #[cfg(feature = "alloc")]
 pub use host::{HostMemory, HostPage};
+pub use temp::{TempPage, TempWindow};
 
 /// Bytes of a page as windows show it.
 pub const PAGE_BYTES: u64 = 4096;
