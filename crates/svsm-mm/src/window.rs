@@ -19,14 +19,12 @@ use svsm_platform::encryption::Visibility;
 use crate::{Error, Result};
 
 mod direct;
-#[cfg(any(test, feature = "alloc"))]
+#[cfg(feature = "alloc")]
 mod host;
-mod temp;
 
 pub use direct::{DirectPage, DirectWindow};
-#[cfg(any(test, feature = "alloc"))]
+#[cfg(feature = "alloc")]
 pub use host::{HostMemory, HostPage};
-pub use temp::{TempPage, TempWindow};
 
 /// Bytes of a page as windows show it.
 pub const PAGE_BYTES: u64 = 4096;

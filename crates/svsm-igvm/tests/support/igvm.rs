@@ -123,9 +123,9 @@ pub(crate) fn seal(file: &mut [u8]) {
 }
 
 /// A file with something of everything that native and SNP files have.
-pub(crate) fn sample(version: u32) -> Raw {
+pub(crate) fn sample() -> Raw {
     let raw = |offset: u32| {
-        Raw::new(version)
+        Raw::new(2)
             .platform(1, 0)
             .platform(2, 2)
             .header(
