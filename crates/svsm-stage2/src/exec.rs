@@ -2,7 +2,7 @@
 //! is only known now, and say where to go.
 //!
 //! None of it is instructions: the tables are reached through a [`Window`], the block is a slice,
-//! and the jump is data until [`Jump`] goes to the assembly of [`ap_trampoline!`](crate::ap_trampoline).
+//! and the [`Jump`] is data until `entry::enter` makes it.
 
 use svsm_mm::window::Window;
 use svsm_platform::addr::Gva;

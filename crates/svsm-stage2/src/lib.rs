@@ -8,6 +8,8 @@
 extern crate alloc;
 
 pub mod ap; // how the SVSM starts the other CPUs
+#[cfg(target_arch = "x86_64")]
+pub mod entry; // the first instructions of every CPU
 mod error;
 pub mod exec; // what stage2 does when it runs
 pub mod handoff; // what builder, stage2 and SVSM agree on

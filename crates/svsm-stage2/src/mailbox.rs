@@ -9,9 +9,10 @@
 //! - an order is carried out once: a second SIPI finds it claimed;
 //! - a withdrawn order is dead: either the CPU claims it first, or it never can.
 //!
-//! The CPU's side is assembly ([`ap_trampoline!`](crate::ap_trampoline)); [`Mailbox::take`] does
+//! The CPU's side is assembly (`entry::trampoline`); [`Mailbox::take`] does
 //! the same in Rust.
 
+#[cfg(target_arch = "x86_64")]
 use core::mem::offset_of;
 
 use svsm_platform::addr::{Gpa, Gva, PageSize};
@@ -70,19 +71,19 @@ pub struct Mailbox {
     argument: AtomicU64,
 }
 
-/// Offsets for the trampoline.
-#[doc(hidden)]
-pub mod offsets {
+/// What the trampoline has to know.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod offsets {
     use super::{Mailbox, offset_of};
-    pub const WORD: usize = offset_of!(Mailbox, word);
-    pub const LOW_ROOT: usize = offset_of!(Mailbox, low_root);
-    pub const CR3: usize = offset_of!(Mailbox, cr3);
-    pub const STACK_TOP: usize = offset_of!(Mailbox, stack_top);
-    pub const ENTRY: usize = offset_of!(Mailbox, entry);
-    pub const ARGUMENT: usize = offset_of!(Mailbox, argument);
-    pub const READY: u64 = super::READY;
-    pub const CLAIMED: u64 = super::CLAIMED;
-    pub const TAKEN: u64 = super::TAKEN;
+    pub(crate) const WORD: usize = offset_of!(Mailbox, word);
+    pub(crate) const LOW_ROOT: usize = offset_of!(Mailbox, low_root);
+    pub(crate) const CR3: usize = offset_of!(Mailbox, cr3);
+    pub(crate) const STACK_TOP: usize = offset_of!(Mailbox, stack_top);
+    pub(crate) const ENTRY: usize = offset_of!(Mailbox, entry);
+    pub(crate) const ARGUMENT: usize = offset_of!(Mailbox, argument);
+    pub(crate) const READY: u64 = super::READY;
+    pub(crate) const CLAIMED: u64 = super::CLAIMED;
+    pub(crate) const TAKEN: u64 = super::TAKEN;
 }
 
 impl Default for Mailbox {
