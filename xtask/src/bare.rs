@@ -17,10 +17,6 @@ pub(crate) fn libraries(bare: &Bare) -> Result<usize> {
         let mut cargo = bare.cargo("build")?;
         cargo.args(["--profile", "firmware", "--quiet", features]);
         for name in &libraries {
-            // What reads streams on a host has no place here.
-            if features == "--all-features" && *name == "svsm-log" {
-                continue;
-            }
             cargo.args(["-p", name]);
         }
         proc::run(&mut cargo)?;

@@ -170,10 +170,9 @@ impl<'a> Executable<'a> {
                 }
                 _ => {}
             }
-            if !data.is_empty() {
-                let end = header.p_offset.saturating_add(header.p_filesz);
-                used_bytes = used_bytes.max(usize::try_from(end).unwrap_or(usize::MAX));
-            }
+            // Also of a header without bytes: loaders may ask that it starts in the file.
+            let end = header.p_offset.saturating_add(header.p_filesz);
+            used_bytes = used_bytes.max(usize::try_from(end).unwrap_or(usize::MAX));
         }
         if segments.is_empty() {
             return Err(ElfFault::NoSegments);

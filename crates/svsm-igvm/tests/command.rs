@@ -24,10 +24,10 @@ fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
 
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let sample = igvm::sample().bytes();
+    let sample = igvm::sample(2).bytes();
     std::fs::write(folder.path().join("good.igvm"), &sample).unwrap();
     std::fs::write(folder.path().join("cut.igvm"), &sample[..100]).unwrap();
-    let mut other = igvm::sample();
+    let mut other = igvm::sample(2);
     other.data[0x1000] = 0;
     std::fs::write(folder.path().join("other.igvm"), other.bytes()).unwrap();
     folder

@@ -83,6 +83,18 @@ fn stripping_keeps_what_is_loaded() {
 }
 
 #[test]
+fn stripping_keeps_the_place_of_segments_without_bytes() {
+    let mut file = with(load(READ | WRITE, BASE + 0x1000, b"", 0x1000));
+    file.extend([7; 1000]);
+    // The last header's p_offset: behind the first segment, among what is cut off.
+    let offset = file.len() as u64 - 500;
+    file[64 + 56 + 8..][..8].copy_from_slice(&offset.to_le_bytes());
+    let stripped = Executable::read(&file).unwrap().stripped();
+    assert_eq!(stripped.len() as u64, offset);
+    Executable::read(&stripped).unwrap();
+}
+
+#[test]
 fn what_is_no_elf_file_is_refused() {
     assert_eq!(
         refused(b""),

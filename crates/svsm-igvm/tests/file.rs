@@ -44,7 +44,7 @@ fn both_versions_are_read() {
 
 #[test]
 fn a_damaged_fixed_header_is_refused_at_its_field() {
-    let good = igvm::sample().bytes();
+    let good = igvm::sample(2).bytes();
     let field = |offset: usize, value: u32| {
         let mut bytes = good.clone();
         bytes[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
@@ -87,7 +87,7 @@ fn a_damaged_fixed_header_is_refused_at_its_field() {
 
 #[test]
 fn truncated_files_say_so() {
-    let good = igvm::sample().bytes();
+    let good = igvm::sample(2).bytes();
     for bytes in [32, 100, good.len() - 1] {
         let error = ImageFile::read(&good[..bytes]).unwrap_err();
         assert!(
@@ -319,7 +319,7 @@ proptest! {
         cut in prop::option::of(0usize..20_000),
         sealed: bool,
     ) {
-        let good = igvm::sample().bytes();
+        let good = igvm::sample(2).bytes();
         let mut bytes = good.clone();
         for (at, value) in changes {
             bytes[at] = value;

@@ -20,13 +20,13 @@ fn golden(name: &str, found: &str) {
 fn the_table_is_as_people_know_it() {
     golden(
         "sample.txt",
-        &inspect(&igvm::sample().bytes()).unwrap().to_string(),
+        &inspect(&igvm::sample(2).bytes()).unwrap().to_string(),
     );
 }
 
 #[test]
 fn json_has_every_header() {
-    let inspection = inspect(&igvm::sample().bytes()).unwrap();
+    let inspection = inspect(&igvm::sample(2).bytes()).unwrap();
     golden(
         "sample.json",
         &(serde_json::to_string_pretty(&inspection).unwrap() + "\n"),
@@ -35,7 +35,7 @@ fn json_has_every_header() {
 
 #[test]
 fn totals_are_those_of_each_platform() {
-    let inspection = inspect(&igvm::sample().bytes()).unwrap();
+    let inspection = inspect(&igvm::sample(2).bytes()).unwrap();
     let [native, snp] = &inspection.platforms[..] else {
         panic!("two platforms")
     };

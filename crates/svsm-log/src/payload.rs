@@ -72,51 +72,63 @@ impl Dropped {
     }
 }
 
-/// Return addresses, innermost first. The first is where it happened.
+/// Where code was, and who had called it.
+///
+/// The payload is a list of words: the address of the instruction itself (0 if the trace begins with a call),
+/// then return addresses, innermost first. A reader must know which is which: a return address lies behind
+/// its call, possibly in the next function.
 #[derive(Clone, Copy, Debug)]
-pub struct StackTrace<'a>(&'a [U64]);
+pub struct StackTrace<'a> {
+    at: U64,
+    callers: &'a [U64],
+}
 
 impl<'a> StackTrace<'a> {
-    /// How many addresses a trace can have; the outermost are cut off.
+    /// How many return addresses a trace can have; the outermost are cut off.
     pub const MAX_ADDRESSES: usize = 64;
 
     /// Reads a payload; `None` if it is not a stack trace.
     #[must_use]
     pub fn from_payload(payload: &'a [u8]) -> Option<Self> {
-        <[U64]>::ref_from_bytes(payload).ok().map(Self)
+        let (at, callers) = <[U64]>::ref_from_bytes(payload).ok()?.split_first()?;
+        Some(Self { at: *at, callers })
     }
 
-    /// The addresses, innermost first.
-    pub fn addresses(&self) -> impl ExactSizeIterator<Item = u64> + 'a {
-        self.0.iter().map(|address| address.get())
+    /// The instruction where it happened, such as the one that faulted.
+    #[must_use]
+    pub fn at(&self) -> Option<u64> {
+        Some(self.at.get()).filter(|at| *at != 0)
+    }
+
+    /// Return addresses, innermost first.
+    pub fn callers(&self) -> impl ExactSizeIterator<Item = u64> + use<'a> {
+        self.callers.iter().map(|address| address.get())
     }
 }
 
 /// A stack trace's payload, being gathered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StackTraceBuf {
-    addresses: [U64; StackTrace::MAX_ADDRESSES],
+    words: [U64; 1 + StackTrace::MAX_ADDRESSES],
     len: usize,
 }
 
 impl StackTraceBuf {
-    pub(crate) fn gather(addresses: impl IntoIterator<Item = u64>) -> Self {
+    pub(crate) fn gather(at: Option<u64>, callers: impl IntoIterator<Item = u64>) -> Self {
         let mut buf = Self {
-            addresses: [U64::ZERO; StackTrace::MAX_ADDRESSES],
+            words: [U64::ZERO; 1 + StackTrace::MAX_ADDRESSES],
             len: 0,
         };
-        for (slot, address) in buf.addresses.iter_mut().zip(addresses) {
-            slot.set(address);
+        let words = core::iter::once(at.unwrap_or(0)).chain(callers);
+        for (slot, word) in buf.words.iter_mut().zip(words) {
+            slot.set(word);
             buf.len = buf.len.saturating_add(1);
         }
         buf
     }
 
     pub(crate) fn payload(&self) -> &[u8] {
-        self.addresses
-            .get(..self.len)
-            .unwrap_or_default()
-            .as_bytes()
+        self.words.get(..self.len).unwrap_or_default().as_bytes()
     }
 }
 
@@ -208,17 +220,21 @@ mod tests {
             Dropped::from_payload(&Dropped(7).to_payload()),
             Some(Dropped(7))
         );
-        let trace = StackTraceBuf::gather([u64::MAX, 2, 3]);
-        let trace = StackTrace::from_payload(trace.payload()).unwrap();
-        assert!(trace.addresses().eq([u64::MAX, 2, 3]));
+        for at in [None, Some(u64::MAX)] {
+            let trace = StackTraceBuf::gather(at, [2, 3]);
+            let trace = StackTrace::from_payload(trace.payload()).unwrap();
+            assert_eq!(trace.at(), at);
+            assert!(trace.callers().eq([2, 3]));
+        }
         assert!(StackTrace::from_payload(&[0; 9]).is_none());
+        assert!(StackTrace::from_payload(&[]).is_none());
     }
 
     #[test]
     fn long_traces_keep_the_innermost_addresses() {
-        let trace = StackTraceBuf::gather(0..1000);
+        let trace = StackTraceBuf::gather(None, 1..1000);
         let trace = StackTrace::from_payload(trace.payload()).unwrap();
-        assert!(trace.addresses().eq(0..64));
+        assert!(trace.callers().eq(1..=64));
     }
 
     #[test]

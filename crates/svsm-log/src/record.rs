@@ -56,7 +56,7 @@ impl Kind {
     pub const TEXT: Self = Self(2);
     /// The firmware's verdict on itself ([`Verdict`](crate::Verdict)).
     pub const VERDICT: Self = Self(3);
-    /// Return addresses, innermost first ([`StackTrace`](crate::StackTrace)).
+    /// Where code was, and who had called it ([`StackTrace`](crate::StackTrace)).
     pub const STACK_TRACE: Self = Self(4);
     /// How many records were dropped before this one ([`Dropped`](crate::Dropped)).
     pub const DROPPED: Self = Self(5);

@@ -110,10 +110,23 @@ impl<S: Sink> Writer<S> {
     pub fn stack_trace(
         &mut self,
         stamp: Stamp,
-        addresses: impl IntoIterator<Item = u64>,
+        callers: impl IntoIterator<Item = u64>,
     ) -> Result<(), S::Error> {
-        let trace = StackTraceBuf::gather(addresses);
-        self.public(stamp, Kind::STACK_TRACE, trace.payload())
+        self.trace(stamp, None, callers)
+    }
+
+    /// Writes the address of an interrupted instruction, then return addresses as
+    /// [`stack_trace`](Self::stack_trace) does.
+    ///
+    /// # Errors
+    /// When the sink refuses.
+    pub fn stack_trace_at(
+        &mut self,
+        stamp: Stamp,
+        at: u64,
+        callers: impl IntoIterator<Item = u64>,
+    ) -> Result<(), S::Error> {
+        self.trace(stamp, Some(at), callers)
     }
 
     /// Writes that records are missing here.
@@ -122,6 +135,16 @@ impl<S: Sink> Writer<S> {
     /// When the sink refuses.
     pub fn dropped(&mut self, stamp: Stamp, dropped: Dropped) -> Result<(), S::Error> {
         self.public(stamp, Kind::DROPPED, &dropped.to_payload())
+    }
+
+    fn trace(
+        &mut self,
+        stamp: Stamp,
+        at: Option<u64>,
+        callers: impl IntoIterator<Item = u64>,
+    ) -> Result<(), S::Error> {
+        let trace = StackTraceBuf::gather(at, callers);
+        self.public(stamp, Kind::STACK_TRACE, trace.payload())
     }
 
     fn public(&mut self, stamp: Stamp, kind: Kind, payload: &[u8]) -> Result<(), S::Error> {

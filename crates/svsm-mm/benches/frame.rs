@@ -3,10 +3,15 @@
 //!
 //! Each thread holds up to 256 frames and takes or gives bursts of random length, as page faults
 //! and dying processes do. The sequence is the same for all allocators.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run has nothing to measure"
+)]
 #![expect(unsafe_code, reason = "a span of memory that is never touched")]
 
+use core::time::Duration;
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use buddy_system_allocator::LockedFrameAllocator;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -86,7 +91,7 @@ fn frames(criterion: &mut Criterion) {
             |bencher| {
                 bencher.iter_custom(|iterations| {
                     on_threads(threads, || {
-                        let cache = std::cell::RefCell::new(FrameCache::<_, 64>::new(&shared));
+                        let cache = core::cell::RefCell::new(FrameCache::<_, 64>::new(&shared));
                         let take = || cache.borrow_mut().take(Order::SINGLE).unwrap();
                         churn(iterations, take, |frame| {
                             cache.borrow_mut().give(frame).unwrap()

@@ -1,9 +1,12 @@
 //! Mapping and unmapping 1 GiB in 4 KiB pages, side by side with the `x86_64` crate's
 //! `OffsetPageTable`. Both reach their tables through a linear mapping and flush nothing.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run has nothing to measure"
+)]
 #![expect(unsafe_code, reason = "page tables in plain memory of this process")]
 
 use core::ptr::NonNull;
-use std::alloc::{Layout, alloc_zeroed};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use svsm_mm::frame::{Buddy, FrameMeta, FrameSource, Order};
@@ -16,20 +19,22 @@ use x86_64::structures::paging::mapper::{CleanUp, Mapper};
 use x86_64::structures::paging::{FrameAllocator, FrameDeallocator};
 
 const GIB: u64 = 1 << 30;
-const TABLES: u64 = 1024;
+const TABLES: u16 = 1024;
 const AT: u64 = 0xffff_ff00_0000_0000;
 const TO: u64 = 0x40_0000_0000;
 
+#[repr(C, align(4096))]
+#[derive(Clone, Copy)]
+struct Page([u8; 4096]);
+
 /// Memory for tables; it lives as long as the process.
 fn memory() -> NonNull<u8> {
-    let layout = Layout::from_size_align(TABLES as usize * 4096, 4096).unwrap();
-    // SAFETY: the layout has a size.
-    NonNull::new(unsafe { alloc_zeroed(layout) }).expect("4 MiB of memory")
+    NonNull::from(vec![Page([0; 4096]); usize::from(TABLES)].leak()).cast()
 }
 
 fn ours(criterion: &mut Criterion) {
-    let span = GpaRange::new(Gpa::new(0).unwrap(), TABLES * 4096).unwrap();
-    let mut meta = vec![FrameMeta::EMPTY; TABLES as usize];
+    let span = GpaRange::new(Gpa::new(0).unwrap(), u64::from(TABLES) * 4096).unwrap();
+    let mut meta = vec![FrameMeta::EMPTY; usize::from(TABLES)];
     let mut frames = Buddy::new(span, &mut meta).unwrap();
     // SAFETY: the span names the memory below, which nobody else knows.
     unsafe { frames.add(span) }.unwrap();
@@ -83,7 +88,7 @@ fn offset_page_table(criterion: &mut Criterion) {
     let memory = memory();
     let frame =
         |number: u64| theirs::PhysFrame::containing_address(x86_64::PhysAddr::new(number * 4096));
-    let mut frames = Stack((1..TABLES).map(frame).collect());
+    let mut frames = Stack((1..u64::from(TABLES)).map(frame).collect());
     let offset = x86_64::VirtAddr::new(memory.addr().get() as u64);
     // SAFETY: the first page is zeroed, as a table is, and nobody else knows it.
     let root = unsafe { memory.cast::<theirs::PageTable>().as_mut() };

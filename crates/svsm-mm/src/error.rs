@@ -1,14 +1,15 @@
 use core::fmt;
 
-use svsm_platform::addr::{Gpa, Gva};
+use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange};
+
+pub use svsm_platform::Blame;
 
 use crate::frame::Order;
 
 /// What this crate's functions answer.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
-/// What went wrong. All of it is the calling code's doing or a defect here; what a guest or the
-/// host did wrong is judged before memory is managed by it.
+/// What went wrong, and by [whom](Error::blame).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -59,6 +60,35 @@ pub enum Error {
     },
     /// All slots of a window are in use.
     WindowFull,
+    /// What the guest said is not so.
+    Claim(svsm_platform::Error),
+    /// Addresses that are not the address space's to use.
+    OutsideArea {
+        /// The addresses.
+        range: GvaRange,
+    },
+    /// No addresses are free for a region of that size.
+    NoAddresses {
+        /// The size.
+        len_bytes: u64,
+    },
+    /// Some processor may still hold what was unmapped.
+    Unflushed,
+    /// Memory whose state nobody tracks.
+    Untracked {
+        /// The memory.
+        range: GpaRange,
+    },
+    /// The heap has no room for an object of that size.
+    OutOfMemory {
+        /// The size.
+        len_bytes: u64,
+    },
+    /// Memory for a heap that is too little even for its bookkeeping.
+    HeapPart {
+        /// How much it was.
+        len_bytes: u64,
+    },
     /// An access that leaves a page or a range.
     OutOfBounds {
         /// Offset of the first byte.
@@ -100,6 +130,18 @@ pub enum Error {
     Bug,
 }
 
+impl Error {
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::Claim(error) => error.blame(),
+            Self::Bug => Blame::Us,
+            _ => Blame::Caller,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -119,6 +161,15 @@ impl fmt::Display for Error {
             Self::MetadataTooShort { needed } => write!(f, "metadata needs {needed} elements"),
             Self::Unreachable { page } => write!(f, "page {page} is not in the window"),
             Self::WindowFull => f.write_str("all slots of the window are in use"),
+            Self::Claim(error) => error.fmt(f),
+            Self::OutsideArea { range } => write!(f, "{range} is outside of the address space"),
+            Self::NoAddresses { len_bytes } => write!(f, "no {len_bytes} addresses are free"),
+            Self::Unflushed => f.write_str("some processor may hold what was unmapped"),
+            Self::Untracked { range } => write!(f, "the state of {range} is not tracked"),
+            Self::OutOfMemory { len_bytes } => write!(f, "no room for {len_bytes} bytes"),
+            Self::HeapPart { len_bytes } => {
+                write!(f, "{len_bytes} bytes are too little for a heap")
+            }
             Self::OutOfBounds { offset, len_bytes } => {
                 write!(
                     f,
@@ -137,4 +188,11 @@ impl fmt::Display for Error {
     }
 }
 
-impl core::error::Error for Error {}
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Claim(error) => Some(error),
+            _ => None,
+        }
+    }
+}

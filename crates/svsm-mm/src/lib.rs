@@ -8,7 +8,7 @@
 //! ## Feature flags
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 
-#[cfg(feature = "alloc")]
+#[cfg(any(test, feature = "alloc"))]
 extern crate alloc;
 
 #[cfg(test)]
@@ -16,7 +16,12 @@ extern crate std;
 
 mod error;
 pub mod frame; // who owns physical memory: bump, buddy, per-CPU cache
+pub mod guest; // copies from and to memory of the guest
+pub mod heap; // memory for Rust objects
+#[cfg(any(test, feature = "alloc"))]
+pub mod space; // address spaces: a page table, and what is where in it
 pub mod table; // page tables, and the tokens of flushes they ask for
+pub mod validation; // what the SVSM has accepted, so that nothing is accepted twice
 pub mod window; // how software reaches a physical page
 
-pub use error::{Error, Result};
+pub use error::{Blame, Error, Result};

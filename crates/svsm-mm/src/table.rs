@@ -30,6 +30,7 @@ mod attributes;
 mod change;
 mod entry;
 mod flush;
+mod local;
 mod map;
 mod share;
 mod unmap;
@@ -37,10 +38,19 @@ mod walk;
 
 pub use attributes::{Attributes, Cache, Rights};
 pub use flush::{Flushed, Shootdown, StaleTlb};
+#[cfg(target_arch = "x86_64")]
+pub use local::Processor;
+pub use local::{LocalTlb, OneCpu};
 pub use unmap::Unreclaimed;
 pub use walk::Leaf;
 
-use entry::{Codec, Entry, Level};
+use entry::{Codec, Entry, LeafFlags, Level};
+
+/// The entry of a level 1 table that maps the page at `page`, for windows that have such a table.
+pub(crate) fn page_entry(encryption: Encryption, page: Gpa, attributes: Attributes) -> Result<u64> {
+    let flags = LeafFlags::new(attributes, Level(1), false);
+    Codec(encryption).leaf(page, flags).map(|entry| entry.0)
+}
 
 /// How many levels a page table has: CR4.LA57 decides for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -19,12 +19,14 @@ use svsm_platform::encryption::Visibility;
 use crate::{Error, Result};
 
 mod direct;
-#[cfg(feature = "alloc")]
+#[cfg(any(test, feature = "alloc"))]
 mod host;
+mod temp;
 
 pub use direct::{DirectPage, DirectWindow};
-#[cfg(feature = "alloc")]
+#[cfg(any(test, feature = "alloc"))]
 pub use host::{HostMemory, HostPage};
+pub use temp::{TempPage, TempWindow};
 
 /// Bytes of a page as windows show it.
 pub const PAGE_BYTES: u64 = 4096;

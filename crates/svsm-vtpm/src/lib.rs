@@ -1,5 +1,30 @@
 #![no_std]
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("../README.md")]
 //! ## Feature flags
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
+
+mod alg; // algorithm identifiers, and which are implemented
+mod bytes; // byte strings of bounded length
+mod command; // the commands
+pub mod crypto;
+mod engine; // submit, step, response
+mod handle; // handles
+mod object; // the rules of objects
+mod rc; // response codes
+mod seam; // entropy, time, store
+mod state; // what a TPM remembers
+mod structures; // structures of the wire
+mod table; // the command table
+mod wire; // reading and writing
+
+pub use alg::Alg;
+pub use bytes::Bytes;
+pub use crypto::{Curve, HashAlg};
+pub use engine::{Error, Identity, Progress, Seams, Storage, Tpm};
+pub use handle::Handle;
+pub use rc::Rc;
+pub use seam::{Clock, Ephemeral, NvStore, Random, SeamError};
+pub use state::{object::ObjectSlot, session::SessionSlot};
+pub use table::{command_handles, command_name};

@@ -123,9 +123,9 @@ pub(crate) fn seal(file: &mut [u8]) {
 }
 
 /// A file with something of everything that native and SNP files have.
-pub(crate) fn sample() -> Raw {
+pub(crate) fn sample(version: u32) -> Raw {
     let raw = |offset: u32| {
-        Raw::new(2)
+        Raw::new(version)
             .platform(1, 0)
             .platform(2, 2)
             .header(

@@ -80,7 +80,7 @@ impl StaleTlb {
     }
 
     /// For tables that no processor translates with.
-    #[cfg(feature = "alloc")]
+    #[cfg(any(test, feature = "alloc"))]
     pub(crate) const fn never_cached(self) -> Flushed {
         Flushed(self)
     }

@@ -9,6 +9,7 @@ use svsm_platform::addr::{Gpa, GpaRange};
 use svsm_platform::encryption::Visibility;
 
 use super::{PAGE_BYTES, PageCell, Window};
+use crate::frame::{Frame, Refused};
 use crate::{Error, Result};
 
 /// Shows a range of physical memory through one linear mapping of it.
@@ -57,6 +58,35 @@ impl DirectWindow {
     #[must_use]
     pub const fn range(&self) -> GpaRange {
         self.range
+    }
+}
+
+impl DirectWindow {
+    /// A frame's memory as bytes for Rust objects: the frame is used up, so no window shows it
+    /// again. What the bytes are is unspecified, and how long they stay mapped is what the caller
+    /// of [`DirectWindow::new`] knows.
+    ///
+    /// # Errors
+    /// The frame, if the window does not show all of it as private memory.
+    pub fn memory(&self, frame: Frame) -> core::result::Result<NonNull<[u8]>, Refused> {
+        let error = Error::Unreachable { page: frame.base() };
+        let private = self.visibility == Visibility::Private;
+        let shown = frame
+            .range()
+            .is_ok_and(|range| self.range.contains_range(&range));
+        let offset = frame.base().checked_offset_from(self.range.start());
+        let place = offset.zip(Some(frame.bytes())).filter(|_| private && shown);
+        let place = place.and_then(|(offset, bytes)| {
+            usize::try_from(offset)
+                .ok()
+                .zip(usize::try_from(bytes).ok())
+        });
+        let Some((offset, bytes)) = place else {
+            return Err(Refused { frame, error });
+        };
+        // SAFETY: the frame is inside of the range, and the mapping is as long as the range.
+        let at = unsafe { self.base.add(offset) };
+        Ok(NonNull::slice_from_raw_parts(at, bytes))
     }
 }
 

@@ -121,11 +121,11 @@ fn a_panic_is_put_together_from_its_records() {
         let stamp = stamp(DEMO_ID);
         out.panic(stamp, location).unwrap();
         // Another CPU's trace is not this panic's.
-        out.stack_trace(Stamp { cpu: 2, ..stamp }, [0x9999])
+        out.stack_trace_at(Stamp { cpu: 2, ..stamp }, 0x9999, [])
             .unwrap();
         out.panic_message(stamp, Class::Public, "out of pages")
             .unwrap();
-        out.stack_trace(stamp, [DEMO_MAIN + 5, 0x1234]).unwrap();
+        out.stack_trace(stamp, [DEMO_MAIN + 16, 0x1234]).unwrap();
         out.panic(
             stamp,
             PanicLocation {

@@ -1,0 +1,160 @@
+//! Byte strings of bounded length, kept in place: what the wire calls TPM2B.
+
+use core::fmt;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
+use crate::{
+    rc::Rc,
+    wire::{Marshal, Reader, Unmarshal, Writer},
+};
+
+/// Up to `N` bytes, stored inline; on the wire, a 16-bit size and the bytes.
+#[derive(Clone)]
+pub struct Bytes<const N: usize> {
+    len: u16,
+    data: [u8; N],
+}
+
+impl<const N: usize> Bytes<N> {
+    /// No bytes.
+    pub const EMPTY: Self = Self {
+        len: 0,
+        data: [0; N],
+    };
+
+    /// The bytes of `from`; `None` if there are more than `N`.
+    pub fn new(from: &[u8]) -> Option<Self> {
+        let mut it = Self::EMPTY;
+        it.extend(from).ok()?;
+        Some(it)
+    }
+
+    /// `len` zero bytes, at most `N`.
+    pub fn zeroed(len: usize) -> Self {
+        let mut it = Self::EMPTY;
+        it.resize(len);
+        it
+    }
+
+    /// Appends `more`.
+    ///
+    /// # Errors
+    ///
+    /// [`Rc::SIZE`] if there is no room for all of it; then nothing is appended.
+    pub fn extend(&mut self, more: &[u8]) -> Result<(), Rc> {
+        let start = self.len();
+        let room = self
+            .data
+            .get_mut(start..start + more.len())
+            .ok_or(Rc::SIZE)?;
+        room.copy_from_slice(more);
+        self.len = u16::try_from(start + more.len()).map_err(|_| Rc::SIZE)?;
+        Ok(())
+    }
+
+    /// Cuts the string to `len` bytes, or lengthens it (at most to `N`) with zeros.
+    pub fn resize(&mut self, len: usize) {
+        let len = len.min(N);
+        let old = self.len();
+        self.data
+            .get_mut(len.min(old)..)
+            .unwrap_or_default()
+            .zeroize();
+        self.len = u16::try_from(len).unwrap_or(u16::MAX);
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        self.data.get(..self.len()).unwrap_or_default()
+    }
+
+    /// The bytes, to be changed.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        let len = self.len();
+        self.data.get_mut(..len).unwrap_or_default()
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Drops zero bytes at the end, as authorization values are compared without them.
+    pub(crate) fn trim_end(&mut self) {
+        let kept = self
+            .as_slice()
+            .iter()
+            .rposition(|b| *b != 0)
+            .map_or(0, |at| at + 1);
+        self.resize(kept);
+    }
+
+    /// Puts zeros before the bytes until there are `len` of them.
+    pub(crate) fn pad_front(&mut self, len: usize) {
+        let old = self.len();
+        if len > old && len <= N {
+            self.resize(len);
+            self.data.copy_within(0..old, len - old);
+            self.data.get_mut(..len - old).unwrap_or_default().fill(0);
+        }
+    }
+
+    /// The same bytes in a string of another capacity, cut if they do not fit.
+    pub(crate) fn resized<const M: usize>(&self) -> Bytes<M> {
+        let mut it = Bytes::EMPTY;
+        let len = self.len().min(M);
+        it.resize(len);
+        it.as_mut_slice()
+            .copy_from_slice(self.as_slice().get(..len).unwrap_or_default());
+        it
+    }
+}
+
+impl<const N: usize> PartialEq for Bytes<N> {
+    /// In constant time for strings of one length.
+    fn eq(&self, other: &Self) -> bool {
+        bool::from(self.as_slice().ct_eq(other.as_slice()))
+    }
+}
+
+impl<const N: usize> Eq for Bytes<N> {}
+
+impl<const N: usize> Default for Bytes<N> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl<const N: usize> Zeroize for Bytes<N> {
+    fn zeroize(&mut self) {
+        self.data.zeroize();
+        self.len = 0;
+    }
+}
+
+impl<const N: usize> fmt::Debug for Bytes<N> {
+    /// The length alone: the bytes may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bytes<{N}>({} bytes)", self.len)
+    }
+}
+
+impl<const N: usize> Unmarshal for Bytes<N> {
+    fn read(r: &mut Reader<'_>) -> Result<Self, Rc> {
+        let mut it = Self::EMPTY;
+        it.extend(r.sized(N)?)?;
+        Ok(it)
+    }
+}
+
+impl<const N: usize> Marshal for Bytes<N> {
+    fn write(&self, w: &mut Writer<'_>) -> Result<(), Rc> {
+        w.sized(self.as_slice())
+    }
+}

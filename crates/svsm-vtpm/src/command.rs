@@ -1,0 +1,118 @@
+//! The commands, grouped as in Part 3 of the specification. Each handler cites its clause.
+
+pub(crate) mod capability; // clause 30
+pub(crate) mod clocks;
+pub(crate) mod context; // clause 28
+pub(crate) mod da; // clause 25
+pub(crate) mod hash_hmac; // clause 17
+pub(crate) mod hierarchy; // clause 24
+pub(crate) mod integrity; // clause 22
+pub(crate) mod random; // clause 16
+pub(crate) mod session; // clause 11
+pub(crate) mod startup; // clause 9
+pub(crate) mod testing; // clause 10 // clause 29
+
+use crate::{
+    handle::Handle,
+    rc::{About, Rc, ensure},
+    state::{
+        Core,
+        entity::Entity,
+        object::{Content, Object, Sequence},
+    },
+    table::Command,
+    wire::{Marshal, Reader, Unmarshal, Writer},
+};
+
+/// A command in execution: its handles and parameters, and the response to be.
+pub(crate) struct Call<'c> {
+    pub(crate) command: &'static Command,
+    pub(crate) entities: [Entity; 3],
+    pub(crate) locality: u8,
+    /// The command's sessions, or the placeholder for none.
+    pub(crate) sessions: [Handle; 3],
+    params: Reader<'c>,
+    param: u32,
+    pub(crate) out: Writer<'c>,
+    /// The handle in the response.
+    pub(crate) handle: Option<Handle>,
+}
+
+impl<'c> Call<'c> {
+    pub(crate) const fn new(
+        command: &'static Command,
+        entities: [Entity; 3],
+        sessions: [Handle; 3],
+        locality: u8,
+        params: &'c [u8],
+        out: &'c mut [u8],
+    ) -> Self {
+        Self {
+            command,
+            entities,
+            locality,
+            sessions,
+            params: Reader::new(params),
+            param: 0,
+            out: Writer::new(out),
+            handle: None,
+        }
+    }
+
+    /// The next parameter.
+    pub(crate) fn param<T: Unmarshal>(&mut self) -> Result<T, Rc> {
+        self.param_with(T::read)
+    }
+
+    /// The next parameter, read by `f`.
+    pub(crate) fn param_with<T>(
+        &mut self,
+        f: impl FnOnce(&mut Reader<'c>) -> Result<T, Rc>,
+    ) -> Result<T, Rc> {
+        self.param += 1;
+        f(&mut self.params).param(self.param)
+    }
+
+    /// Checks that there are no more parameters.
+    pub(crate) fn end(&self) -> Result<(), Rc> {
+        ensure(self.params.is_empty(), Rc::SIZE)
+    }
+
+    /// The entity that the `n`-th handle names (from 0).
+    pub(crate) fn entity(&self, n: usize) -> Entity {
+        self.entities.get(n).copied().unwrap_or(Entity {
+            handle: Handle::UNASSIGNED,
+            slot: None,
+        })
+    }
+
+    pub(crate) fn handle_at(&self, n: usize) -> Handle {
+        self.entity(n).handle
+    }
+
+    /// Writes a parameter of the response.
+    pub(crate) fn put<T: Marshal + ?Sized>(&mut self, it: &T) -> Result<(), Rc> {
+        self.out.put(it)
+    }
+}
+
+impl Core<'_> {
+    /// The object of a command's handle; a sequence is not one.
+    pub(crate) fn object(&self, entity: Entity) -> Result<&Object, Rc> {
+        self.object_of(entity).ok_or(Rc::TYPE)
+    }
+
+    pub(crate) fn object_mut(&mut self, entity: Entity) -> Option<&mut Object> {
+        match self.objects.content_mut(entity.slot?)? {
+            Content::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn sequence_mut(&mut self, entity: Entity) -> Option<&mut Sequence> {
+        match self.objects.content_mut(entity.slot?)? {
+            Content::Sequence(sequence) => Some(sequence),
+            _ => None,
+        }
+    }
+}

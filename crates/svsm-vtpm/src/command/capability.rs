@@ -1,0 +1,310 @@
+//! Capabilities (clause 30): what this TPM can do, and what is in it.
+
+mod properties; // TPM_PT
+
+use super::Call;
+use crate::{
+    alg::{Alg, Curve},
+    handle::{Handle, HandleKind},
+    rc::{Rc, Stop, ensure},
+    state::{
+        Core,
+        pcr::{Allocation, RULES},
+        permanent::{CommandSet, NO_COMMANDS, has_command, set_command},
+        session::Active,
+    },
+    structures::{
+        pcr::{PCR_COUNT, PcrSelection},
+        public::Params,
+    },
+    table,
+    wire::{Marshal, Reader, Writer},
+};
+
+/// Octets of the data of one answer (`MAX_CAP_DATA`).
+const DATA_MAX: u32 = 1024 - 4 - 4;
+
+/// Algorithms and their attributes (`TPMA_ALGORITHM`).
+pub(crate) const ALGORITHMS: [(Alg, u32); 29] = {
+    const ASYMMETRIC: u32 = 1;
+    const SYMMETRIC: u32 = 1 << 1;
+    const HASH: u32 = 1 << 2;
+    const OBJECT: u32 = 1 << 3;
+    const SIGNING: u32 = 1 << 8;
+    const ENCRYPTING: u32 = 1 << 9;
+    const METHOD: u32 = 1 << 10;
+    [
+        (Alg::RSA, ASYMMETRIC | OBJECT),
+        (Alg::SHA1, HASH),
+        (Alg::HMAC, HASH | SIGNING),
+        (Alg::AES, SYMMETRIC),
+        (Alg::MGF1, HASH | METHOD),
+        (Alg::KEYEDHASH, HASH | OBJECT | SIGNING | ENCRYPTING),
+        (Alg::XOR, HASH | SYMMETRIC),
+        (Alg::SHA256, HASH),
+        (Alg::SHA384, HASH),
+        (Alg::SHA512, HASH),
+        (Alg::RSASSA, ASYMMETRIC | SIGNING),
+        (Alg::RSAES, ASYMMETRIC | ENCRYPTING),
+        (Alg::RSAPSS, ASYMMETRIC | SIGNING),
+        (Alg::OAEP, ASYMMETRIC | ENCRYPTING),
+        (Alg::ECDSA, ASYMMETRIC | SIGNING),
+        (Alg::ECDH, ASYMMETRIC | METHOD),
+        (Alg::ECDAA, ASYMMETRIC | SIGNING),
+        (Alg::ECSCHNORR, ASYMMETRIC | SIGNING),
+        (Alg::KDF1_SP800_56A, HASH | METHOD),
+        (Alg::KDF2, HASH | METHOD),
+        (Alg::KDF1_SP800_108, HASH | METHOD),
+        (Alg::ECC, ASYMMETRIC | OBJECT),
+        (Alg::SYMCIPHER, OBJECT),
+        (Alg::CMAC, SYMMETRIC | SIGNING),
+        (Alg::CTR, SYMMETRIC | ENCRYPTING),
+        (Alg::OFB, SYMMETRIC | ENCRYPTING),
+        (Alg::CBC, SYMMETRIC | ENCRYPTING),
+        (Alg::CFB, SYMMETRIC | ENCRYPTING),
+        (Alg::ECB, SYMMETRIC | ENCRYPTING),
+    ]
+};
+
+/// Commands in a set.
+pub(crate) struct Commands(CommandSet);
+
+impl Commands {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> {
+        (0..table::COMMANDS.len()).filter(|i| has_command(&self.0, *i))
+    }
+}
+
+/// `TPML_CC`; codes of commands that are not implemented are ignored.
+pub(crate) fn read_commands(r: &mut Reader<'_>) -> Result<Commands, Rc> {
+    let count = r.read::<u32>()?;
+    ensure(count <= DATA_MAX / 4, Rc::SIZE)?;
+    let mut set = NO_COMMANDS;
+    for _ in 0..count {
+        let index = table::index_of(r.read()?);
+        if let Some(index) = index {
+            set_command(&mut set, index, true);
+        }
+    }
+    Ok(Commands(set))
+}
+
+/// Writes up to `count` of the items as a list; whether there are more.
+fn list<T>(
+    w: &mut Writer<'_>,
+    count: u32,
+    item_len: u32,
+    mut items: impl Iterator<Item = T>,
+    put: impl Fn(&mut Writer<'_>, T) -> Result<(), Rc>,
+) -> Result<bool, Rc> {
+    let max = count.min(DATA_MAX / item_len);
+    let at = w.len();
+    w.put(&0u32)?;
+    let mut n = 0u32;
+    while n < max {
+        let Some(item) = items.next() else { break };
+        put(w, item)?;
+        n += 1;
+    }
+    w.patch(at, &n.to_be_bytes());
+    Ok(items.next().is_some())
+}
+
+/// TPM2_GetCapability (clause 30.2).
+pub(crate) fn get(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    let capability: u32 = call.param_with(|r| {
+        let capability = r.read::<u32>()?;
+        ensure(capability <= 9, Rc::VALUE)?;
+        Ok(capability)
+    })?;
+    let property: u32 = call.param()?;
+    let count: u32 = call.param()?;
+    call.end()?;
+    call.put(&false)?;
+    call.put(&capability)?;
+    let w = &mut call.out;
+    let more = match capability {
+        0 => list(
+            w,
+            count,
+            6,
+            ALGORITHMS
+                .iter()
+                .filter(|(alg, _)| u32::from(alg.0) >= property),
+            |w, (alg, attributes)| w.put(alg).and_then(|()| w.put(attributes)),
+        ),
+        1 => handles(core, w, Handle(property), count),
+        2 => list(
+            w,
+            count,
+            4,
+            table::COMMANDS
+                .iter()
+                .filter(|c| u32::from(c.code) >= property),
+            |w, c| w.put(&c.attributes()),
+        ),
+        3 => commands(w, &core.permanent.pp_commands, property, count),
+        4 => commands(w, &core.permanent.audit_commands, property, count),
+        5 => {
+            ensure(property == 0, Rc::VALUE.param(2))?;
+            w.put(&Allocation(&core.permanent)).map(|()| false)
+        }
+        6 => list(
+            w,
+            count,
+            8,
+            properties::all(core, property),
+            |w, (property, value)| w.put(&property).and_then(|()| w.put(&value)),
+        ),
+        7 => list(
+            w,
+            count,
+            8,
+            pcr_properties(property),
+            |w, (property, select)| {
+                w.put(&property)?;
+                w.put(&3u8)?;
+                w.bytes(&select)
+            },
+        ),
+        8 => list(
+            w,
+            count,
+            2,
+            Curve::ALL
+                .iter()
+                .filter(|curve| u32::from(curve.id()) >= property),
+            |w, curve| w.put(curve),
+        ),
+        _ => policies(core, w, Handle(property), count),
+    }?;
+    call.out.patch(0, &[u8::from(more)]);
+    Ok(())
+}
+
+fn commands(w: &mut Writer<'_>, set: &CommandSet, property: u32, count: u32) -> Result<bool, Rc> {
+    let chosen = table::COMMANDS
+        .iter()
+        .enumerate()
+        .filter(|(index, c)| has_command(set, *index) && u32::from(c.code) >= property);
+    list(w, count, 4, chosen, |w, (_, c)| w.put(&u32::from(c.code)))
+}
+
+/// Handles of a kind, from one on, in ascending order.
+fn handles(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Result<bool, Rc> {
+    const PERMANENT: [Handle; 7] = [
+        Handle::OWNER,
+        Handle::NULL,
+        Handle::PASSWORD,
+        Handle::LOCKOUT,
+        Handle::ENDORSEMENT,
+        Handle::PLATFORM,
+        Handle::PLATFORM_NV,
+    ];
+    let put = |w: &mut Writer<'_>, handle: Handle| w.put(&handle);
+    let index = from.index();
+    match from.kind() {
+        HandleKind::Pcr => {
+            let all = (0..PCR_COUNT).map(|pcr| Handle(u32::try_from(pcr).unwrap_or(0)));
+            list(w, count, 4, all.filter(|h| *h >= from), put)
+        }
+        kind @ (HandleKind::Nv | HandleKind::Persistent) => {
+            let mut next = core.nv.next_handle(kind, from);
+            let all = core::iter::from_fn(|| {
+                let handle = next?;
+                next = core.nv.next_handle(kind, Handle(handle.0 + 1));
+                Some(handle)
+            });
+            list(w, count, 4, all, put)
+        }
+        HandleKind::HmacSession => {
+            let loaded = core.sessions.handles(|a| matches!(a, Active::Loaded(_)));
+            list(w, count, 4, loaded.filter(|h| h.index() >= index), put)
+        }
+        HandleKind::PolicySession => {
+            // Saved sessions are reported under one kind of handle.
+            let saved = core.sessions.handles(|a| matches!(a, Active::Saved(_)));
+            list(w, count, 4, saved.filter(|h| h.index() >= index), |w, h| {
+                w.put(&Handle(Handle::HMAC_FIRST | h.0 & 0x00FF_FFFF))
+            })
+        }
+        HandleKind::Permanent => list(
+            w,
+            count,
+            4,
+            PERMANENT.into_iter().filter(|h| *h >= from),
+            put,
+        ),
+        HandleKind::Transient => list(
+            w,
+            count,
+            4,
+            core.objects.handles().filter(|h| *h >= from),
+            put,
+        ),
+        HandleKind::Unknown => Err(Rc::HANDLE.param(2)),
+    }
+}
+
+/// `TPM_PT_PCR`: for each property, the PCRs that have it.
+fn pcr_properties(from: u32) -> impl Iterator<Item = (u32, [u8; 3])> {
+    const PROPERTIES: [u32; 15] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0xA, 0x11, 0x12, 0x13, 0x14];
+    PROPERTIES
+        .into_iter()
+        .filter(move |p| *p >= from)
+        .map(|property| {
+            let mut selection = PcrSelection::none(crate::HashAlg::Sha1);
+            for (pcr, rule) in RULES.iter().enumerate() {
+                let locality = property.saturating_sub(1) / 2;
+                let has = match property {
+                    0 => rule.saved,
+                    1 | 3 | 5 | 7 | 9 => rule.extend & 1 << locality != 0,
+                    2 | 4 | 6 | 8 | 0xA => rule.reset & 1 << locality != 0,
+                    0x11 => !rule.counted,
+                    0x12 => rule.dynamic,
+                    _ => rule.group,
+                };
+                if has {
+                    selection.set(pcr);
+                }
+            }
+            (property, selection.select)
+        })
+}
+
+/// `TPML_TAGGED_POLICY`.
+fn policies(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Result<bool, Rc> {
+    ensure(from.kind() == HandleKind::Permanent, Rc::HANDLE.param(2))?;
+    let all = [
+        Handle::OWNER,
+        Handle::LOCKOUT,
+        Handle::ENDORSEMENT,
+        Handle::PLATFORM,
+    ]
+    .into_iter()
+    .filter(|h| *h >= from);
+    list(w, count, 4 + 2 + 64, all, |w, handle| {
+        let entity = crate::state::entity::Entity { handle, slot: None };
+        let policy = core.policy_of(entity);
+        w.put(&handle)?;
+        w.put(&policy.alg)?;
+        w.bytes(policy.digest.as_slice())
+    })
+}
+
+/// TPM2_TestParms (clause 30.3).
+pub(crate) fn test_parms(_: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    // What can be read is implemented.
+    let _: Params = call.param()?;
+    Ok(call.end()?)
+}
+
+/// `TPML_CC` as it is written.
+impl Marshal for Commands {
+    fn write(&self, w: &mut Writer<'_>) -> Result<(), Rc> {
+        w.put(&u32::try_from(self.iter().count()).unwrap_or(0))?;
+        self.iter()
+            .filter_map(table::command)
+            .try_for_each(|c| w.put(&u32::from(c.code)))
+    }
+}

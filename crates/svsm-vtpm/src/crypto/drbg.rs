@@ -1,0 +1,84 @@
+//! CTR_DRBG with AES-256 and no derivation function (SP 800-90A, clause 10.2.1).
+//!
+//! One instance, seeded by the embedder's [`Random`](crate::Random), makes all random numbers. Others, seeded by a hierarchy's
+//! seed, make primary keys: their output is what a user's storage root key depends on, so this file is frozen, by the
+//! known-answer test below.
+
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use super::{Ciphering, Mode, Stream};
+
+/// Bytes of a seed: key and counter.
+pub(crate) const SEED_LEN: usize = 48;
+/// Requests between seedings. SP 800-90A allows 2^48; entropy is cheaper than that.
+const RESEED_AFTER: u32 = 1 << 16;
+/// Bytes of one request (2^19 bits).
+const REQUEST_MAX: usize = 1 << 16;
+
+/// The state of a generator.
+#[derive(Clone, Debug, Default, Zeroize, ZeroizeOnDrop)]
+pub(crate) struct Drbg {
+    key: [u8; 32],
+    v: [u8; 16],
+    requests: u32,
+}
+
+impl Drbg {
+    pub(crate) fn new(crypto: &(impl Ciphering + ?Sized), seed: &[u8; SEED_LEN]) -> Self {
+        let mut it = Self::default();
+        it.update(crypto, seed);
+        it
+    }
+
+    pub(crate) const fn wants_seed(&self) -> bool {
+        self.requests >= RESEED_AFTER
+    }
+
+    /// Mixes in fresh entropy, or anything else.
+    pub(crate) fn reseed(&mut self, crypto: &(impl Ciphering + ?Sized), seed: &[u8; SEED_LEN]) {
+        self.update(crypto, seed);
+        self.requests = 0;
+    }
+
+    pub(crate) fn generate(&mut self, crypto: &(impl Ciphering + ?Sized), out: &mut [u8]) {
+        for chunk in out.chunks_mut(REQUEST_MAX) {
+            chunk.fill(0);
+            self.keystream(crypto, chunk);
+            self.update(crypto, &[0; SEED_LEN]);
+            self.requests = self.requests.saturating_add(1);
+        }
+    }
+
+    fn update(&mut self, crypto: &(impl Ciphering + ?Sized), provided: &[u8; SEED_LEN]) {
+        let mut fresh = *provided;
+        self.keystream(crypto, &mut fresh);
+        let (key, v) = fresh.split_at(32);
+        self.key.copy_from_slice(key);
+        self.v.copy_from_slice(v);
+        fresh.zeroize();
+    }
+
+    /// Exclusive-ors `E(v + 1), E(v + 2), …` into `data`, and leaves `v` at the last one used.
+    fn keystream(&mut self, crypto: &(impl Ciphering + ?Sized), data: &mut [u8]) {
+        let first = u128::from_be_bytes(self.v).wrapping_add(1);
+        let blocks = data.len().div_ceil(16) as u128;
+        crypto.encrypt(Mode::Ctr, &self.key, &mut first.to_be_bytes(), data);
+        self.v = first.wrapping_add(blocks).wrapping_sub(1).to_be_bytes();
+    }
+}
+
+/// A generator with the provider it needs: what key generation draws from.
+#[expect(
+    missing_debug_implementations,
+    reason = "a short-lived pair of references"
+)]
+pub(crate) struct Generator<'a, C: ?Sized> {
+    pub(crate) drbg: &'a mut Drbg,
+    pub(crate) crypto: &'a C,
+}
+
+impl<C: Ciphering + ?Sized> Stream for Generator<'_, C> {
+    fn fill(&mut self, out: &mut [u8]) {
+        self.drbg.generate(self.crypto, out);
+    }
+}

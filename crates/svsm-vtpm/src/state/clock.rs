@@ -1,0 +1,89 @@
+//! Time since power came, and the clock that goes on over resets (Part 1, clause 36).
+
+use super::{Core, permanent::Orderly};
+use crate::{
+    rc::Rc,
+    wire::{Marshal, Writer},
+};
+
+/// The clock is saved whenever it passes a multiple of this (`NV_CLOCK_UPDATE_INTERVAL` is 12 bits).
+pub(crate) const UPDATE_MS: u64 = 1 << 12;
+
+/// Time and clock, in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Time {
+    /// Since the power came.
+    pub(crate) time: u64,
+    pub(crate) clock: u64,
+    /// No higher value of the clock was ever reported.
+    pub(crate) safe: bool,
+    /// What the source said last.
+    last: Option<u64>,
+    /// When the failed tries were last counted down, and the lockout's authorization disabled.
+    pub(crate) self_heal: u64,
+    pub(crate) lockout: u64,
+    /// `TPM_CLOCK_ADJUST`, as asked for: the source is not ours to tune, so it is remembered only.
+    pub(crate) rate: i8,
+}
+
+impl Core<'_> {
+    /// Brings time and clock up to date; called before each command.
+    pub(crate) fn tick(&mut self) {
+        let now = self.clock_source.now_ms();
+        let passed = now.saturating_sub(self.time.last.unwrap_or(now));
+        self.time.last = Some(now);
+        if !self.started {
+            return;
+        }
+        self.time.time += passed;
+        self.set_clock(self.time.clock.saturating_add(passed));
+        self.heal();
+    }
+
+    /// Sets the clock, and saves it if it passed the next multiple of the interval.
+    pub(crate) fn set_clock(&mut self, clock: u64) {
+        self.time.clock = clock;
+        if clock / UPDATE_MS > self.permanent.clock / UPDATE_MS {
+            self.permanent.clock = clock - clock % UPDATE_MS;
+            self.time.safe = true;
+            self.dirty = true;
+        }
+    }
+
+    /// The clock after power came: from where it was saved.
+    pub(crate) fn start_clock(&mut self, previous: Orderly) {
+        self.time.time = 0;
+        self.time.clock = self.permanent.clock;
+        self.time.safe = previous != Orderly::None;
+        self.time.self_heal = 0;
+        self.time.lockout = 0;
+    }
+
+    /// `TPMS_CLOCK_INFO`.
+    pub(crate) const fn clock_info(&self) -> ClockInfo {
+        ClockInfo {
+            clock: self.time.clock,
+            reset_count: self.permanent.reset_count,
+            restart_count: self.reset.restart_count,
+            safe: self.time.safe,
+        }
+    }
+}
+
+/// `TPMS_CLOCK_INFO`: clock, counts of resets and restarts, and whether the clock can be trusted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClockInfo {
+    pub(crate) clock: u64,
+    pub(crate) reset_count: u32,
+    pub(crate) restart_count: u32,
+    pub(crate) safe: bool,
+}
+
+impl Marshal for ClockInfo {
+    fn write(&self, w: &mut Writer<'_>) -> Result<(), Rc> {
+        w.put(&self.clock)?;
+        w.put(&self.reset_count)?;
+        w.put(&self.restart_count)?;
+        w.put(&self.safe)
+    }
+}

@@ -1,0 +1,103 @@
+//! The permanent state as bytes: a head with everything but NV, and the NV memory's entries.
+
+use zeroize::Zeroize;
+
+use super::{Core, nv::FIRST, permanent::Orderly};
+use crate::{
+    rc::{Rc, ensure},
+    seam::SeamError,
+    wire::{Reader, Writer},
+};
+
+const MAGIC: [u8; 8] = *b"svsmvtpm";
+/// The layout; raised when it changes.
+const FORMAT: u16 = 1;
+
+impl Core<'_> {
+    /// Gives the store the state, if it changed. The state stays "changed" if the store fails.
+    pub(crate) fn commit(&mut self) -> Result<(), Rc> {
+        if !self.dirty {
+            return Ok(());
+        }
+        let generation = self.generation + 1;
+        let mut head = [0; FIRST];
+        let written = self.write_head(generation, &mut head);
+        if let Some(room) = self.nv.memory_mut().get_mut(..FIRST) {
+            room.copy_from_slice(&head);
+        }
+        head.zeroize();
+        written?;
+        self.store
+            .commit(generation, self.nv.image())
+            .map_err(|_| Rc::NV_UNAVAILABLE)?;
+        self.generation = generation;
+        self.dirty = false;
+        Ok(())
+    }
+
+    fn write_head(&self, generation: u64, head: &mut [u8]) -> Result<(), Rc> {
+        let mut w = Writer::new(head);
+        w.bytes(&MAGIC)?;
+        w.put(&FORMAT)?;
+        w.put(&generation)?;
+        w.put(&self.permanent)?;
+        if matches!(
+            Orderly::from_u8(self.permanent.orderly),
+            Orderly::State { .. }
+        ) {
+            w.put(&self.reset)?;
+            w.put(&self.clear)?;
+            self.pcrs.write_saved(&mut w)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the state from the store; whether there was one.
+    pub(crate) fn load(&mut self) -> Result<bool, LoadError> {
+        let Some(len) = self
+            .store
+            .load(self.nv.memory_mut())
+            .map_err(LoadError::Store)?
+        else {
+            return Ok(false);
+        };
+        let mut head = [0; FIRST];
+        head.copy_from_slice(
+            self.nv
+                .memory_mut()
+                .get(..FIRST)
+                .ok_or(LoadError::Foreign)?,
+        );
+        let read = self.read_head(&head);
+        head.zeroize();
+        read.and_then(|()| self.nv.restore(len))
+            .map_err(|_| LoadError::Foreign)?;
+        Ok(true)
+    }
+
+    fn read_head(&mut self, head: &[u8]) -> Result<(), Rc> {
+        let mut r = Reader::new(head);
+        ensure(r.array()? == MAGIC, Rc::VALUE)?;
+        ensure(r.read::<u16>()? == FORMAT, Rc::VALUE)?;
+        self.generation = r.read()?;
+        self.permanent = r.read()?;
+        if matches!(
+            Orderly::from_u8(self.permanent.orderly),
+            Orderly::State { .. }
+        ) {
+            self.reset = r.read()?;
+            self.clear = r.read()?;
+            self.pcrs.read_saved(&mut r)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why the permanent state could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoadError {
+    /// The store says so.
+    Store(SeamError),
+    /// It is not a state of this TPM, or of a newer version.
+    Foreign,
+}

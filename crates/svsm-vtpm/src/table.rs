@@ -1,0 +1,305 @@
+//! The command table: what each command takes, who must authorize it, and who runs it. Everything that asks about
+//! commands (dispatch, authorization, capabilities, audit, traces) reads it.
+
+use bitflags::bitflags;
+
+use crate::{
+    command::{self, Call},
+    handle::{Handle, HandleKind},
+    rc::{Rc, Stop, ensure},
+    state::Core,
+};
+
+/// Runs a command of which handles and sessions are checked. It reads all parameters first, then checks them, and
+/// changes something only when nothing can fail any more.
+pub(crate) type Run = fn(&mut Core<'_>, &mut Call<'_>) -> Result<(), Stop>;
+
+/// Who must authorize the use of a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    None,
+    User,
+    Admin,
+    Duplicate,
+}
+
+/// What a command does with an NV index, for the attributes that allow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+    Other,
+}
+
+/// What a handle of a command may be (`TPMI_*` of handle types).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `TPMI_DH_OBJECT`
+    Object,
+    /// `TPMI_DH_OBJECT+`
+    ObjectOrNull,
+    /// `TPMI_DH_PARENT`
+    Parent,
+    /// `TPMI_DH_ENTITY`
+    Entity,
+    /// `TPMI_DH_ENTITY+`
+    EntityOrNull,
+    /// `TPMI_DH_PCR`
+    Pcr,
+    /// `TPMI_DH_PCR+`
+    PcrOrNull,
+    /// `TPMI_RH_HIERARCHY+`
+    Hierarchy,
+    /// `TPMI_RH_HIERARCHY_AUTH`
+    HierarchyAuth,
+    /// `TPMI_RH_BASE_HIERARCHY`
+    BaseHierarchy,
+    /// `TPMI_RH_PROVISION`
+    Provision,
+    /// `TPMI_RH_CLEAR`
+    Clear,
+    /// `TPMI_RH_PLATFORM`
+    Platform,
+    /// `TPMI_RH_LOCKOUT`
+    Lockout,
+    /// `TPMI_RH_ENDORSEMENT`
+    Endorsement,
+    /// `TPMI_RH_NV_AUTH`
+    NvAuth,
+    /// `TPMI_RH_NV_INDEX`
+    NvIndex,
+    /// `TPMI_SH_HMAC`
+    HmacSession,
+    /// `TPMI_SH_POLICY`
+    PolicySession,
+    /// `TPMI_DH_CONTEXT`
+    Context,
+}
+
+impl Kind {
+    /// Whether a handle is of this kind; [`Rc::VALUE`] if not.
+    pub(crate) fn check(self, handle: Handle) -> Result<(), Rc> {
+        use Handle as H;
+        use HandleKind as K;
+        let kind = handle.kind();
+        let object = matches!(kind, K::Transient | K::Persistent);
+        let pcr = kind == K::Pcr && handle.index() < crate::structures::pcr::PCR_COUNT;
+        let permanent_entity =
+            matches!(handle, H::OWNER | H::ENDORSEMENT | H::PLATFORM | H::LOCKOUT);
+        ensure(
+            match self {
+                Self::Object => object,
+                Self::ObjectOrNull => object || handle == H::NULL,
+                Self::Parent => object || handle.is_hierarchy(),
+                Self::Entity => object || pcr || kind == K::Nv || permanent_entity,
+                Self::EntityOrNull => {
+                    object || pcr || kind == K::Nv || permanent_entity || handle == H::NULL
+                }
+                Self::Pcr => pcr,
+                Self::PcrOrNull => pcr || handle == H::NULL,
+                Self::Hierarchy => handle.is_hierarchy(),
+                Self::HierarchyAuth => permanent_entity,
+                Self::BaseHierarchy => handle.is_hierarchy() && handle != H::NULL,
+                Self::Provision => matches!(handle, H::OWNER | H::PLATFORM),
+                Self::Clear => matches!(handle, H::LOCKOUT | H::PLATFORM),
+                Self::Platform => handle == H::PLATFORM,
+                Self::Lockout => handle == H::LOCKOUT,
+                Self::Endorsement => handle == H::ENDORSEMENT,
+                Self::NvAuth => kind == K::Nv || matches!(handle, H::OWNER | H::PLATFORM),
+                Self::NvIndex => kind == K::Nv,
+                Self::HmacSession => kind == K::HmacSession,
+                Self::PolicySession => kind == K::PolicySession,
+                Self::Context => kind == K::Transient || handle.is_session(),
+            },
+            Rc::VALUE,
+        )
+    }
+}
+
+bitflags! {
+    /// What is special about a command.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct Flags: u16 {
+        /// `TPMA_CC.nv`: it may change the permanent state.
+        const NV = 1 << 0;
+        /// `TPMA_CC.extensive`: it may flush many contexts.
+        const EXTENSIVE = 1 << 1;
+        /// `TPMA_CC.flushed`: it flushes what its handle names.
+        const FLUSHED = 1 << 2;
+        /// The response has a handle.
+        const HANDLE = 1 << 3;
+        /// The first parameter of the command has a size, and can be encrypted.
+        const DECRYPT = 1 << 4;
+        /// The same of the response.
+        const ENCRYPT = 1 << 5;
+        /// No sessions are allowed.
+        const NO_SESSIONS = 1 << 6;
+        /// Physical presence can be demanded for it.
+        const PRESENCE = 1 << 7;
+        /// It reads a NV index.
+        const READS = 1 << 8;
+        /// It writes a NV index.
+        const WRITES = 1 << 9;
+        /// It changes nothing that an earlier Shutdown saved.
+        const CALM = 1 << 10;
+        /// It runs before Startup.
+        const EARLY = 1 << 11;
+    }
+}
+
+/// A command.
+pub(crate) struct Command {
+    pub(crate) code: u16,
+    pub(crate) name: &'static str,
+    pub(crate) handles: &'static [(Kind, Role)],
+    pub(crate) flags: Flags,
+    pub(crate) run: Run,
+}
+
+impl core::fmt::Debug for Command {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Command {
+    pub(crate) const fn has(&self, flag: Flags) -> bool {
+        self.flags.contains(flag)
+    }
+
+    /// How many handles need an authorization; they come first.
+    pub(crate) fn auth_handles(&self) -> usize {
+        self.handles
+            .iter()
+            .take_while(|(_, role)| *role != Role::None)
+            .count()
+    }
+
+    pub(crate) const fn access(&self) -> Access {
+        if self.has(Flags::WRITES) {
+            Access::Write
+        } else if self.has(Flags::READS) {
+            Access::Read
+        } else {
+            Access::Other
+        }
+    }
+
+    /// `TPMA_CC`.
+    pub(crate) fn attributes(&self) -> u32 {
+        let bit = |flag, at: u32| u32::from(self.has(flag)) << at;
+        let handles = u32::try_from(self.handles.len()).unwrap_or(0);
+        u32::from(self.code)
+            | bit(Flags::NV, 22)
+            | bit(Flags::EXTENSIVE, 23)
+            | bit(Flags::FLUSHED, 24)
+            | handles << 25
+            | bit(Flags::HANDLE, 28)
+    }
+}
+
+/// The place of a command in the table.
+pub(crate) fn index_of(code: u32) -> Option<usize> {
+    let code = u16::try_from(code).ok()?;
+    COMMANDS.binary_search_by_key(&code, |c| c.code).ok()
+}
+
+/// A command by its place in the table.
+pub(crate) fn command(index: usize) -> Option<&'static Command> {
+    COMMANDS.get(index)
+}
+
+/// The name of a command code, for people.
+pub fn command_name(code: u32) -> Option<&'static str> {
+    index_of(code).and_then(command).map(|c| c.name)
+}
+
+/// How many handles a command has.
+pub fn command_handles(code: u32) -> Option<usize> {
+    index_of(code).and_then(command).map(|c| c.handles.len())
+}
+
+pub(crate) const PP_COMMANDS: u16 = 0x12D;
+pub(crate) const SET_AUDIT_STATUS: u16 = 0x140;
+
+macro_rules! commands {
+    ($($code:literal $name:ident $module:ident::$run:ident
+        [$($kind:ident $role:ident),*] $($flag:ident)*;)*) => {
+        /// All commands of this TPM, by their codes.
+        pub(crate) static COMMANDS: [Command; [$($code),*].len()] = [$(Command {
+            code: $code,
+            name: stringify!($name),
+            handles: &[$((Kind::$kind, Role::$role)),*],
+            flags: Flags::empty()$(.union(Flags::$flag))*,
+            run: command::$module::$run,
+        }),*];
+    };
+}
+
+commands! {
+    0x121 HierarchyControl hierarchy::control [BaseHierarchy User] NV EXTENSIVE PRESENCE;
+    0x124 ChangeEPS hierarchy::change_eps [Platform User] NV EXTENSIVE PRESENCE;
+    0x125 ChangePPS hierarchy::change_pps [Platform User] NV EXTENSIVE PRESENCE;
+    0x126 Clear hierarchy::clear [Clear User] NV EXTENSIVE PRESENCE;
+    0x127 ClearControl hierarchy::clear_control [Clear User] NV PRESENCE;
+    0x128 ClockSet clocks::set [Provision User] NV PRESENCE;
+    0x129 HierarchyChangeAuth hierarchy::change_auth [HierarchyAuth User] NV DECRYPT PRESENCE;
+    0x12B PCR_Allocate integrity::allocate [Platform User] NV PRESENCE;
+    0x12C PCR_SetAuthPolicy integrity::set_auth_policy [Platform User] NV DECRYPT PRESENCE;
+    0x12D PP_Commands hierarchy::pp_commands [Platform User] NV PRESENCE;
+    0x12E SetPrimaryPolicy hierarchy::set_primary_policy [HierarchyAuth User] NV DECRYPT PRESENCE;
+    0x130 ClockRateAdjust clocks::rate_adjust [Provision User] PRESENCE;
+    0x139 DictionaryAttackLockReset da::lock_reset [Lockout User] NV;
+    0x13A DictionaryAttackParameters da::parameters [Lockout User] NV;
+    0x13C PCR_Event integrity::event [PcrOrNull User] NV DECRYPT;
+    0x13D PCR_Reset integrity::reset [Pcr User] NV;
+    0x13E SequenceComplete hash_hmac::sequence_complete [Object User] FLUSHED DECRYPT ENCRYPT;
+    0x13F SetAlgorithmSet hierarchy::set_algorithm_set [Platform User] NV PRESENCE;
+    0x142 IncrementalSelfTest testing::incremental_self_test [] NV CALM;
+    0x143 SelfTest testing::self_test [] NV CALM;
+    0x144 Startup startup::startup [] NV NO_SESSIONS EARLY CALM;
+    0x145 Shutdown startup::shutdown [] NV CALM;
+    0x146 StirRandom random::stir_random [] NV DECRYPT CALM;
+    0x155 HMAC hash_hmac::mac [Object User] DECRYPT ENCRYPT CALM;
+    0x15B HMAC_Start hash_hmac::mac_start [Object User] HANDLE DECRYPT CALM;
+    0x15C SequenceUpdate hash_hmac::sequence_update [Object User] DECRYPT CALM;
+    0x161 ContextLoad context::load [] HANDLE NO_SESSIONS CALM;
+    0x162 ContextSave context::save [Context None] NO_SESSIONS;
+    0x165 FlushContext context::flush [] NO_SESSIONS CALM;
+    0x176 StartAuthSession session::start [ObjectOrNull None, EntityOrNull None] HANDLE DECRYPT ENCRYPT CALM;
+    0x17A GetCapability capability::get [] CALM;
+    0x17B GetRandom random::get_random [] ENCRYPT CALM;
+    0x17C GetTestResult testing::get_test_result [] ENCRYPT CALM;
+    0x17D Hash hash_hmac::hash [] DECRYPT ENCRYPT CALM;
+    0x17E PCR_Read integrity::read [] CALM;
+    0x180 PolicyRestart session::policy_restart [PolicySession None] CALM;
+    0x181 ReadClock clocks::read [] CALM;
+    0x182 PCR_Extend integrity::extend [PcrOrNull User] NV;
+    0x183 PCR_SetAuthValue integrity::set_auth_value [Pcr User] DECRYPT;
+    0x185 EventSequenceComplete hash_hmac::event_complete [PcrOrNull User, Object User] NV FLUSHED DECRYPT;
+    0x186 HashSequenceStart hash_hmac::sequence_start [] HANDLE DECRYPT CALM;
+    0x18A TestParms capability::test_parms [] CALM;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_sorted_by_code() {
+        assert!(COMMANDS.is_sorted_by_key(|c| c.code));
+    }
+
+    #[test]
+    fn handles_that_need_an_authorization_come_first() {
+        for command in &COMMANDS {
+            assert!(
+                command
+                    .handles
+                    .iter()
+                    .skip(command.auth_handles())
+                    .all(|h| h.1 == Role::None)
+            );
+        }
+    }
+}

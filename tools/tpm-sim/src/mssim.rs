@@ -1,0 +1,169 @@
+//! The protocol of the TCG's simulator: a port for commands and one for the platform, big-endian numbers, each signal
+//! acknowledged by a zero.
+
+use std::{
+    io::{self, Read, Write},
+    net::{IpAddr, TcpListener, TcpStream},
+    sync::Arc,
+    thread,
+};
+
+use anyhow::{Context, Result};
+use socket2::SockRef;
+
+use crate::machine::Machine;
+
+/// Longest transfer that is accepted.
+const TRANSFER_MAX: usize = 1 << 16;
+
+/// Signals, by the names that the simulator gives them.
+mod signal {
+    pub(super) const POWER_ON: u32 = 1;
+    pub(super) const POWER_OFF: u32 = 2;
+    pub(super) const PRESENCE_ON: u32 = 3;
+    pub(super) const PRESENCE_OFF: u32 = 4;
+    pub(super) const HASH_START: u32 = 5;
+    pub(super) const HASH_DATA: u32 = 6;
+    pub(super) const HASH_END: u32 = 7;
+    pub(super) const SEND_COMMAND: u32 = 8;
+    pub(super) const CANCEL_ON: u32 = 9;
+    pub(super) const CANCEL_OFF: u32 = 10;
+    pub(super) const NV_ON: u32 = 11;
+    pub(super) const NV_OFF: u32 = 12;
+    pub(super) const HANDSHAKE: u32 = 15;
+    pub(super) const RESET: u32 = 17;
+    pub(super) const RESTART: u32 = 18;
+    pub(super) const SESSION_END: u32 = 20;
+    pub(super) const STOP: u32 = 21;
+}
+
+/// Serves both ports until a client says stop.
+pub(crate) fn serve(machine: &Arc<Machine>, bind: IpAddr, port: u16, ctrl: u16) -> Result<()> {
+    let listen = |port| {
+        TcpListener::bind((bind, port)).with_context(|| format!("cannot listen on {bind}:{port}"))
+    };
+    let (commands, platform) = (listen(port)?, listen(ctrl)?);
+    eprintln!("tpm-sim: commands on {bind}:{port}, platform on {bind}:{ctrl}");
+    let on_platform = Arc::clone(machine);
+    thread::spawn(move || accept(&platform, &on_platform, platform_signal));
+    accept(&commands, machine, command_signal);
+    Ok(())
+}
+
+/// Answers one signal; `false` ends the connection.
+type Handler = fn(&Machine, &mut Connection, u32) -> io::Result<bool>;
+
+fn accept(listener: &TcpListener, machine: &Arc<Machine>, handler: Handler) {
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else { continue };
+        let machine = Arc::clone(machine);
+        thread::spawn(move || {
+            let mut connection = Connection { stream };
+            // Whatever goes wrong ends this connection and no other.
+            let _ = connection.stream.set_nodelay(true);
+            while let Ok(signal) = connection.u32() {
+                match handler(&machine, &mut connection, signal) {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => break,
+                }
+            }
+        });
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+}
+
+impl Connection {
+    /// Reads exactly so much. The client sends a command in several small writes and waits for each to be acknowledged, which the
+    /// system would put off by 40 ms.
+    fn read(&mut self, out: &mut [u8]) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        SockRef::from(&self.stream).set_tcp_quickack(true)?;
+        self.stream.read_exact(out)
+    }
+
+    fn u32(&mut self) -> io::Result<u32> {
+        let mut bytes = [0; 4];
+        self.read(&mut bytes)?;
+        Ok(u32::from_be_bytes(bytes))
+    }
+
+    /// A number of bytes, and the bytes.
+    fn sized(&mut self) -> io::Result<Vec<u8>> {
+        let len = self.u32()? as usize;
+        if len > TRANSFER_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut bytes = vec![0; len];
+        self.read(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        self.stream.write_all(bytes)?;
+        Ok(true)
+    }
+
+    fn acknowledge(&mut self) -> io::Result<bool> {
+        self.write(&[0; 4])
+    }
+}
+
+fn command_signal(machine: &Machine, peer: &mut Connection, signal: u32) -> io::Result<bool> {
+    match signal {
+        signal::SEND_COMMAND => {
+            let mut locality = [0];
+            peer.read(&mut locality)?;
+            let command = peer.sized()?;
+            let response = machine.execute(locality[0], &command);
+            let mut out = Vec::with_capacity(response.len() + 8);
+            out.extend(u32::try_from(response.len()).unwrap_or(0).to_be_bytes());
+            out.extend(response);
+            out.extend([0; 4]);
+            peer.write(&out)
+        }
+        signal::HASH_START => {
+            machine.hash_start();
+            peer.acknowledge()
+        }
+        signal::HASH_DATA => {
+            let data = peer.sized()?;
+            machine.hash_data(&data);
+            peer.acknowledge()
+        }
+        signal::HASH_END => {
+            machine.hash_end();
+            peer.acknowledge()
+        }
+        signal::HANDSHAKE => {
+            let _version = peer.u32()?;
+            // Version 1; a platform port is there.
+            peer.write(&[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0])
+        }
+        signal::SESSION_END => Ok(false),
+        signal::STOP => std::process::exit(0),
+        _ => Ok(false),
+    }
+}
+
+fn platform_signal(machine: &Machine, peer: &mut Connection, signal: u32) -> io::Result<bool> {
+    match signal {
+        signal::POWER_ON => machine.set_power(true).map_err(io::Error::other)?,
+        signal::POWER_OFF => machine.set_power(false).map_err(io::Error::other)?,
+        signal::RESET | signal::RESTART => machine.reset().map_err(io::Error::other)?,
+        signal::PRESENCE_ON => machine.set_physical_presence(true),
+        signal::PRESENCE_OFF => machine.set_physical_presence(false),
+        signal::CANCEL_ON => machine.set_cancel(true),
+        signal::CANCEL_OFF => machine.set_cancel(false),
+        signal::NV_ON | signal::NV_OFF => {}
+        signal::HASH_START | signal::HASH_DATA | signal::HASH_END => {
+            return command_signal(machine, peer, signal);
+        }
+        signal::SESSION_END => return Ok(false),
+        signal::STOP => std::process::exit(0),
+        _ => return Ok(false),
+    }
+    peer.acknowledge()
+}
