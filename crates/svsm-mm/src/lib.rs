@@ -14,6 +14,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[cfg(feature = "dev")]
+pub mod dev; // the laws of the seams, as functions for tests
 mod error;
 pub mod frame; // who owns physical memory: bump, buddy, per-CPU cache
 pub mod guest; // copies from and to memory of the guest
@@ -25,3 +27,4 @@ pub mod validation; // what the SVSM has accepted, so that nothing is accepted t
 pub mod window; // how software reaches a physical page
 
 pub use error::{Blame, Error, Result};
+pub use {svsm_platform, zerocopy}; // their types are in this crate's interface
