@@ -152,9 +152,7 @@ pub trait Address: Copy + Ord + fmt::Debug + fmt::Display + sealed::Sealed {
     fn as_u64(self) -> u64;
 
     /// The address `bytes` further on; `None` if that leaves the address space.
-    fn checked_add(self, bytes: u64) -> Option<Self> {
-        self.as_u64().checked_add(bytes).and_then(Self::new)
-    }
+    fn checked_add(self, bytes: u64) -> Option<Self>;
 
     /// Whether a page of `size` starts here.
     fn is_aligned(self, size: PageSize) -> bool {

@@ -54,7 +54,7 @@ impl IrqCtl for LocalIrq {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) mod tests {
     use core::sync::atomic::{AtomicU32, Ordering};
 
