@@ -89,7 +89,7 @@ impl Loader {
     ///
     /// - `machine` takes all that the builder emits.
     /// - QEMU ends at an unknown header even if its mask is for another
-    ///   platform. It takes an MADT and native contexts since 10.1.
+    ///   platform. Older releases take neither an MADT nor native contexts.
     /// - `OpenVMM` loads for isolated platforms only; its machines without
     ///   protection start from the VSM part of a file.
     /// - cloud-hypervisor asks for an SEV-SNP part and has no other context.

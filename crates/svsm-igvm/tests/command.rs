@@ -75,6 +75,55 @@ fn diff_answers_by_its_status() {
 }
 
 #[test]
+fn build_writes_an_image_and_its_symbols() {
+    let folder = folder();
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/programs");
+    let manifest = "platforms = [\"native\"]\nsvsm = { elf = \"nowhere\" }\n\
+                    stage2 = { elf = \"stage2.elf\" }\nbudgets = { pages = 100 }\n";
+    std::fs::write(folder.path().join("image.toml"), manifest).unwrap();
+    std::fs::copy(
+        programs.join("stage2.elf"),
+        folder.path().join("stage2.elf"),
+    )
+    .unwrap();
+
+    let build = ["build", "image.toml", "-o", "out.igvm"];
+    let (status, _, err) = run(folder.path(), &build);
+    assert_eq!(status, 2);
+    assert!(err.contains("cannot read nowhere"), "{err}");
+
+    let elf = format!("svsm={}", programs.join("svsm.elf").display());
+    let (status, out, err) = run(folder.path(), &[&build[..], &["--elf", &elf]].concat());
+    assert_eq!(status, 0, "{err}");
+    assert!(out.contains("page-tables"), "{out}");
+    assert_eq!(run(folder.path(), &["inspect", "out.igvm"]).0, 0);
+    let symbols = std::fs::read(folder.path().join("out.igvm.symbols.json")).unwrap();
+    let symbols: serde_json::Value = serde_json::from_slice(&symbols).unwrap();
+    assert_eq!(symbols["images"][0]["name"], "svsm");
+
+    let loader = [&build[..], &["--elf", &elf, "--loader", "openvmm"]].concat();
+    let (status, _, err) = run(folder.path(), &loader);
+    assert_eq!(status, 2);
+    assert!(
+        err.contains("openvmm does not take the platform \"native\""),
+        "{err}"
+    );
+
+    let manifest = manifest.replace("100", "10");
+    std::fs::write(folder.path().join("image.toml"), manifest).unwrap();
+    let (status, _, err) = run(folder.path(), &[&build[..], &["--elf", &elf]].concat());
+    assert_eq!(status, 1);
+    assert!(
+        err.contains("all pages") && err.contains("exceeded"),
+        "{err}"
+    );
+
+    let (status, _, err) = run(folder.path(), &[&build[..], &["--elf", "init=x"]].concat());
+    assert_eq!(status, 2);
+    assert!(err.contains("no program \"init\""), "{err}");
+}
+
+#[test]
 fn manifest_prints_an_example_that_it_takes() {
     let folder = folder();
     let (status, example, _) = run(folder.path(), &["manifest", "--example"]);
@@ -97,7 +146,7 @@ fn help_has_examples_and_exit_statuses() {
     let (status, out, _) = run(folder.path(), &["--help"]);
     assert_eq!(status, 0);
     assert!(out.contains("Exit status:"));
-    for verb in ["inspect", "diff", "manifest"] {
+    for verb in ["build", "inspect", "diff", "manifest"] {
         let (status, out, _) = run(folder.path(), &[verb, "--help"]);
         assert_eq!(status, 0);
         assert!(out.contains("Examples:"), "{verb}");

@@ -1,4 +1,5 @@
-//! The seeds of the fuzz targets are good inputs, and come from these tests.
+//! The seeds of the fuzz targets and the programs of the examples are good inputs,
+//! and come from these tests.
 #![cfg(test)]
 
 #[path = "support/elf.rs"]
@@ -69,5 +70,15 @@ fn programs() {
     ] {
         Executable::read(&file).unwrap();
         seed("igvm_elf", name, &file);
+        let path = format!(
+            "{}/examples/programs/{name}.elf",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        if name != "init" {
+            if std::env::var_os("BLESS").is_some() {
+                std::fs::write(&path, &file).unwrap();
+            }
+            assert!(std::fs::read(&path).unwrap() == file, "{path} is another");
+        }
     }
 }
