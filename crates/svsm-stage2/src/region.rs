@@ -257,19 +257,36 @@ pub(crate) fn pages_from<A: Address>(
         }))
 }
 
-/// Checks that no two of `parts` overlap.
-pub(crate) fn check_disjoint<A: Address>(
-    parts: impl Iterator<Item = (Region, AddrRange<A>)> + Clone,
-) -> Result<(), Error> {
-    for (index, (region, range)) in parts.clone().enumerate() {
-        let earlier = parts
-            .clone()
-            .take(index)
-            .find(|(_, earlier)| range.overlaps(earlier));
-        if let Some((other, _)) = earlier {
+/// A part's addresses of one kind, as plain numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    region: Region,
+    start: u64,
+    end: u64,
+}
+
+impl Span {
+    pub(crate) fn of<A: Address>(region: Region, range: AddrRange<A>) -> Self {
+        Self {
+            region,
+            start: range.start().as_u64(),
+            end: range.end().as_u64(),
+        }
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.start.max(other.start) < self.end.min(other.end)
+    }
+}
+
+/// Checks that no two of `spans`, which are of one kind of address, overlap.
+pub(crate) fn check_disjoint(spans: &[Span]) -> Result<(), Error> {
+    for (index, span) in spans.iter().enumerate() {
+        if let Some(other) = spans.iter().take(index).find(|other| span.overlaps(other)) {
+            let fault = Fault::Overlaps(other.region);
             return Err(Error::Region {
-                region,
-                fault: Fault::Overlaps(other),
+                region: span.region,
+                fault,
             });
         }
     }

@@ -1,14 +1,12 @@
 //! Whether the parts of a hand-off fit together.
 
-use core::iter;
-
 use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange, PageSize};
 use svsm_platform::encryption::Encryption;
 
-use super::{EncryptionKind, HANDOFF_BYTES, Handoff, Platform};
+use super::{EncryptionKind, HANDOFF_BYTES, Handoff, MAX_SEGMENTS, Platform};
 use crate::error::{Error, Fault, Result};
 use crate::layout::{self, MAX_TABLES, WINDOW_SLOTS};
-use crate::region::{Area, Parameter, Region, check_disjoint, pages_from};
+use crate::region::{Area, Parameter, Region, Span, check_disjoint, pages_from};
 
 /// SIPI carries a page number of eight bits.
 const REAL_MODE_END: u64 = 1 << 20;
@@ -17,12 +15,14 @@ const UNPAGED_END: u64 = 1 << 32;
 
 pub(super) fn check(handoff: &Handoff) -> Result<()> {
     check_platform(handoff)?;
-    check_places(handoff)?;
-    check_lengths(handoff)?;
+    let areas = Areas::of(handoff);
+    check_low(handoff)?;
+    check_places(handoff, &areas)?;
+    check_lengths(handoff, &areas)?;
     check_window(handoff)?;
     check_entry(handoff)?;
-    check_disjoint(gpa_parts(handoff)?)?;
-    check_disjoint(gva_parts(handoff)?)
+    check_gpas(handoff, &areas)?;
+    check_gvas(handoff, &areas)
 }
 
 const fn refuse(region: Region, fault: Fault) -> Error {
@@ -61,64 +61,99 @@ pub(crate) fn addressable(encryption: Encryption, range: &GpaRange) -> bool {
     }
 }
 
+/// Parts with an area: eight single ones, parameters, segments.
+const AREAS: usize = 8 + Parameter::ALL.len() + MAX_SEGMENTS;
+
 /// Every area, with its name.
-fn areas(handoff: &Handoff) -> impl Iterator<Item = (Region, Area)> + Clone {
-    let parameters = Parameter::ALL
-        .into_iter()
-        .zip(handoff.parameters)
-        .filter_map(|(parameter, area)| Some((Region::Parameter(parameter), area?)));
-    let segments = (0..).zip(handoff.segments.iter());
-    let optional = [
-        (Region::Archive, handoff.archive),
-        (Region::Cpuid, handoff.cpuid),
-        (Region::Secrets, handoff.secrets),
-    ];
-    [
-        (Region::Handoff, handoff.handoff),
-        (Region::Mailbox, handoff.mailbox),
-        (Region::Tables, handoff.tables),
-        (Region::Heap, handoff.heap),
-        (Region::BootStack, handoff.boot_stack),
-    ]
-    .into_iter()
-    .chain(
-        optional
-            .into_iter()
-            .filter_map(|(region, area)| Some((region, area?))),
-    )
-    .chain(parameters)
-    .chain(segments.map(|(index, segment)| (Region::SvsmSegment(index), segment.area)))
+struct Areas([Option<(Region, Area)>; AREAS]);
+
+impl Areas {
+    fn of(handoff: &Handoff) -> Self {
+        let mut areas = [None; AREAS];
+        let mut places = areas.iter_mut();
+        let mut put = |region, area: Option<Area>| {
+            if let Some(place) = places.next() {
+                *place = area.map(|area| (region, area));
+            }
+        };
+        put(Region::Handoff, Some(handoff.handoff));
+        put(Region::Mailbox, Some(handoff.mailbox));
+        put(Region::Tables, Some(handoff.tables));
+        put(Region::Heap, Some(handoff.heap));
+        put(Region::BootStack, Some(handoff.boot_stack));
+        put(Region::Archive, handoff.archive);
+        put(Region::Cpuid, handoff.cpuid);
+        put(Region::Secrets, handoff.secrets);
+        for (parameter, area) in Parameter::ALL.into_iter().zip(handoff.parameters) {
+            put(Region::Parameter(parameter), area);
+        }
+        for (index, segment) in (0..).zip(handoff.segments.iter()) {
+            put(Region::SvsmSegment(index), Some(segment.area));
+        }
+        Self(areas)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Region, Area)> {
+        self.0.iter().copied().flatten()
+    }
+}
+
+/// What is to be disjoint: the areas and two parts more.
+struct Spans {
+    spans: [Span; AREAS + 2],
+    len: usize,
+}
+
+impl Spans {
+    fn starting_with(first: Span) -> Self {
+        Self {
+            spans: [first; AREAS + 2],
+            len: 1,
+        }
+    }
+
+    fn push(&mut self, span: Span) {
+        if let Some(place) = self.spans.get_mut(self.len) {
+            *place = span;
+            self.len += 1;
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        check_disjoint(self.spans.get(..self.len).ok_or(Error::Bug)?)
+    }
 }
 
 fn trampoline(handoff: &Handoff) -> Result<GpaRange> {
     pages_from(Region::Trampoline, handoff.trampoline, 1)
 }
 
-fn gpa_parts(handoff: &Handoff) -> Result<impl Iterator<Item = (Region, GpaRange)> + Clone> {
-    let low = [
-        (Region::Trampoline, trampoline(handoff)?),
-        (Region::Stage2Tables, handoff.stage2_tables),
-    ];
-    Ok(areas(handoff)
-        .map(|(region, area)| (region, area.gpa_range()))
-        .chain(low))
+fn check_gpas(handoff: &Handoff, areas: &Areas) -> Result<()> {
+    let mut spans = Spans::starting_with(Span::of(Region::Trampoline, trampoline(handoff)?));
+    spans.push(Span::of(Region::Stage2Tables, handoff.stage2_tables));
+    for (region, area) in areas.iter() {
+        spans.push(Span::of(region, area.gpa_range()));
+    }
+    spans.check()
 }
 
-fn gva_parts(handoff: &Handoff) -> Result<impl Iterator<Item = (Region, GvaRange)> + Clone> {
-    let window = GvaRange::new(handoff.window.gva, PageSize::Size2M.bytes()).ok_or(refuse(
-        Region::Window,
-        Fault::Wraps {
-            address: handoff.window.gva.as_u64(),
-        },
-    ))?;
-    let guarded = guarded(handoff.boot_stack.gva_range())
-        .ok_or(refuse(Region::BootStack, Fault::Wraps { address: 0 }))?;
-    Ok(areas(handoff)
-        .map(move |(region, area)| match region {
-            Region::BootStack => (region, guarded),
-            _ => (region, area.gva_range()),
-        })
-        .chain(iter::once((Region::Window, window))))
+fn check_gvas(handoff: &Handoff, areas: &Areas) -> Result<()> {
+    let address = handoff.window.gva.as_u64();
+    let window = GvaRange::new(handoff.window.gva, PageSize::Size2M.bytes())
+        .ok_or(refuse(Region::Window, Fault::Wraps { address }))?;
+    let address = handoff.boot_stack.gva().as_u64();
+    let stack = guarded(handoff.boot_stack.gva_range())
+        .ok_or(refuse(Region::BootStack, Fault::Wraps { address }))?;
+    let mut spans = Spans::starting_with(Span::of(Region::Window, window));
+    for (region, area) in areas.iter() {
+        let range = if region == Region::BootStack {
+            stack
+        } else {
+            area.gva_range()
+        };
+        spans.push(Span::of(region, range));
+    }
+    spans.check()
 }
 
 /// A stack with the unmapped pages on both sides.
@@ -130,7 +165,7 @@ fn guarded(stack: GvaRange) -> Option<GvaRange> {
     )
 }
 
-fn check_places(handoff: &Handoff) -> Result<()> {
+fn check_low(handoff: &Handoff) -> Result<()> {
     if handoff.stage2.end().as_u64() > UNPAGED_END {
         return Err(refuse(
             Region::Stage2,
@@ -154,16 +189,17 @@ fn check_places(handoff: &Handoff) -> Result<()> {
     if layout::mailbox(handoff.trampoline) != Some(handoff.mailbox.gpa()) {
         return Err(refuse(Region::Mailbox, Fault::Outside(Region::Trampoline)));
     }
-    check_disjoint(
-        [
-            (Region::Trampoline, trampoline),
-            (Region::Mailbox, handoff.mailbox.gpa_range()),
-            (Region::Stage2, handoff.stage2),
-            (Region::Svsm, handoff.svsm),
-        ]
-        .into_iter(),
-    )?;
-    for (region, area) in areas(handoff) {
+    check_disjoint(&[
+        Span::of(Region::Trampoline, trampoline),
+        Span::of(Region::Mailbox, handoff.mailbox.gpa_range()),
+        Span::of(Region::Stage2, handoff.stage2),
+        Span::of(Region::Svsm, handoff.svsm),
+    ])
+}
+
+/// Checks that every part lies in the region where it belongs.
+fn check_places(handoff: &Handoff, areas: &Areas) -> Result<()> {
+    for (region, area) in areas.iter() {
         let (home, range) = match region {
             Region::Mailbox => continue,
             Region::Handoff | Region::Cpuid => (Region::Stage2, handoff.stage2),
@@ -179,7 +215,7 @@ fn check_places(handoff: &Handoff) -> Result<()> {
     Ok(())
 }
 
-fn check_lengths(handoff: &Handoff) -> Result<()> {
+fn check_lengths(handoff: &Handoff, areas: &Areas) -> Result<()> {
     let page = PageSize::Size4K.bytes();
     let exact = [
         (
@@ -201,7 +237,7 @@ fn check_lengths(handoff: &Handoff) -> Result<()> {
             ));
         }
     }
-    for (region, area) in areas(handoff) {
+    for (region, area) in areas.iter() {
         let whole_pages = matches!(
             region,
             Region::Tables | Region::Heap | Region::BootStack | Region::SvsmSegment(_)

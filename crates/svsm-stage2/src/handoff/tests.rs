@@ -234,8 +234,8 @@ fn parts_that_do_not_fit_are_named() {
         ),
         (
             |h| h.archive = Some(area(0x80_0004_0000, 0xffff_ffff_c01f_e000, 1)),
-            Region::Window,
-            Fault::Overlaps(Region::Archive),
+            Region::Archive,
+            Fault::Overlaps(Region::Window),
         ),
         (
             |h| h.archive = Some(area(0x7f_ffff_f000, 0xffff_ffff_d000_0000, 0x2000)),

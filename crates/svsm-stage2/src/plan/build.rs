@@ -10,7 +10,7 @@ use super::{AddressSpace, Content, Mapping, Placement, Plan, Request, SegmentFac
 use crate::error::{Error, Fault, Result};
 use crate::handoff::{HANDOFF_BYTES, Handoff, MAX_SEGMENTS, Segment, Segments, WindowArea};
 use crate::layout;
-use crate::region::{Area, Parameter, Region, Rights, check_disjoint, pages_from};
+use crate::region::{Area, Parameter, Region, Rights, Span, check_disjoint, pages_from};
 
 const PAGE: u64 = PageSize::Size4K.bytes();
 
@@ -491,13 +491,19 @@ fn plan_start(request: &Request<'_>, low: &Low, draft: &Draft) -> Result<Start> 
 /// Checks what no single step saw.
 fn check(plan: &Plan, request: &Request<'_>) -> Result<()> {
     let placements = || plan.placements.iter();
-    check_disjoint(placements().map(|placement| (placement.region, placement.gpa)))?;
+    let spans: Vec<_> = placements()
+        .map(|placement| Span::of(placement.region, placement.gpa))
+        .collect();
+    check_disjoint(&spans)?;
     for space in [&plan.stage2, &plan.svsm] {
         let mapped = space.mappings.iter().filter_map(|mapping| {
             let len_bytes = mapping.pages.len_bytes(mapping.size)?;
-            Some((mapping.region, GvaRange::new(mapping.gva, len_bytes)?))
+            Some(Span::of(
+                mapping.region,
+                GvaRange::new(mapping.gva, len_bytes)?,
+            ))
         });
-        check_disjoint(mapped)?;
+        check_disjoint(&mapped.collect::<Vec<_>>())?;
     }
     plan.handoff.check()?;
     if let Some(memory) = request.memory {
