@@ -3,7 +3,7 @@
 use svsm_mm::frame::{Buddy, FrameMeta, FrameSource, Order};
 use svsm_mm::space::{AddressSpace, Means, Place};
 use svsm_mm::table::{Levels, PageTable, Rights};
-use svsm_mm::window::HostMemory;
+use svsm_mm::window::{HostMemory, NoProcessor};
 use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange};
 use svsm_platform::encryption::Encryption;
 
@@ -12,10 +12,9 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
     let start = Gpa::new(0x80_0000_0000).ok_or("no such address")?;
     let range = GpaRange::new(start, 4 << 20).ok_or("no such range")?;
 
-    // A kernel has a window to its memory and a shootdown that reaches its CPUs; a host has neither
-    // processors to flush nor memory at these addresses, and `HostMemory` stands in for both.
+    // A kernel has a window to its memory, and a shootdown that reaches its CPUs.
     let window = HostMemory::new(range);
-    let mut shootdown = HostMemory::new(range);
+    let mut shootdown = NoProcessor;
     let mut meta = [FrameMeta::EMPTY; 1024];
     let mut frames = Buddy::new(range, &mut meta)?;
     #[expect(unsafe_code, reason = "a source has to be told what is its own")]

@@ -42,9 +42,6 @@ pub struct Heap<G = NoGrowth> {
     usage: HeapUse,
 }
 
-// SAFETY: the free memory that the bookkeeping points to belongs to the heap alone.
-unsafe impl<G: Send> Send for Heap<G> {}
-
 impl<G> Heap<G> {
     /// A heap without memory.
     #[must_use]

@@ -46,12 +46,6 @@ pub use walk::Leaf;
 
 use entry::{Codec, Entry, LeafFlags, Level};
 
-/// The entry of a level 1 table that maps the page at `page`, for windows that have such a table.
-pub(crate) fn page_entry(encryption: Encryption, page: Gpa, attributes: Attributes) -> Result<u64> {
-    let flags = LeafFlags::new(attributes, Level(1), false);
-    Codec(encryption).leaf(page, flags).map(|entry| entry.0)
-}
-
 /// How many levels a page table has: CR4.LA57 decides for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -70,6 +64,8 @@ pub struct PageTable {
     codec: Codec,
     /// How often something was unmapped; tells whether a flush came after all of it.
     epoch: u64,
+    /// Made in memory that no processor has; see [`Window::SIMULATED`].
+    simulated: bool,
 }
 
 impl PageTable {
@@ -94,6 +90,7 @@ impl PageTable {
             levels,
             codec: Codec(encryption),
             epoch: 0,
+            simulated: W::SIMULATED,
         };
         match clear(window, table.root.base()).and_then(|()| table.cr3()) {
             Ok(_) => Ok(table),
@@ -116,6 +113,7 @@ impl PageTable {
             levels,
             codec: Codec(encryption),
             epoch: 0,
+            simulated: false,
         }
     }
 
@@ -284,6 +282,12 @@ impl<F: FrameSource, W: Window> Editor<'_, F, W> {
             Ok(())
         })
     }
+}
+
+/// The entry of a level 1 table that maps the page at `page`, for windows that have such a table.
+pub(crate) fn page_entry(encryption: Encryption, page: Gpa, attributes: Attributes) -> Result<u64> {
+    let flags = LeafFlags::new(attributes, Level(1), false);
+    Codec(encryption).leaf(page, flags).map(|entry| entry.0)
 }
 
 #[cfg(test)]

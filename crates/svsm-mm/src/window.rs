@@ -25,7 +25,7 @@ mod temp;
 
 pub use direct::{DirectPage, DirectWindow};
 #[cfg(any(test, feature = "alloc"))]
-pub use host::{HostMemory, HostPage};
+pub use host::{HostMemory, HostPage, NoProcessor};
 pub use temp::{TempPage, TempWindow};
 
 /// Bytes of a page as windows show it.
@@ -37,9 +37,14 @@ pub const PAGE_BYTES: u64 = 4096;
 /// no Rust object.
 ///
 /// # Safety
-/// [`map`](Self::map) answers with the page that was asked for, readable and writable through the
-/// [`PageCell`] for as long as the answer lives, or with an error.
+/// - [`map`](Self::map) answers with the page that was asked for, readable and writable through the
+///   [`PageCell`] for as long as the answer lives, or with an error.
+/// - [`SIMULATED`](Self::SIMULATED) is true only of memory that no processor has at these addresses.
 pub unsafe trait Window {
+    /// Whether the memory is a program's model of memory: page tables in it translate nothing, and
+    /// need no flush.
+    const SIMULATED: bool = false;
+
     /// Holds the page in the window. Dropping it may take the page out.
     type Mapping<'w>: Deref<Target = PageCell>
     where
@@ -60,6 +65,8 @@ pub unsafe trait Window {
 
 // SAFETY: the answer is that of the window behind the reference.
 unsafe impl<W: Window + ?Sized> Window for &W {
+    const SIMULATED: bool = W::SIMULATED;
+
     type Mapping<'w>
         = W::Mapping<'w>
     where

@@ -6,8 +6,8 @@ use crate::{Error, Result};
 /// A stack of single frames in front of a shared source, owned by one CPU.
 ///
 /// Single frames come from the stack and go to it; the shared source (and its lock) is asked once
-/// per half a stack. Larger blocks pass through. A frame that comes back is not judged until the
-/// stack returns it to the source: judge where frames come from with the type, not with the cache.
+/// per half a stack. Larger blocks pass through. A single frame is not judged when it comes back,
+/// but when the stack returns it to the source; one that is refused then stays on the stack.
 ///
 /// The owner sees to it that an interrupt handler of the same CPU does not enter it twice;
 /// `&mut` says so, and a per-CPU cell enforces it.

@@ -44,7 +44,9 @@ impl Shootdown for Flaky {
             self.0 -= 1;
             return Err((stale, "a CPU does not answer"));
         }
-        Ok(stale.never_cached())
+        stale
+            .into_flushed_if_simulated()
+            .map_err(|stale| (stale, "not simulated"))
     }
 }
 

@@ -75,10 +75,7 @@ impl<F: FrameSource, W: Window> Editor<'_, F, W> {
             let outcome = self.change_table(top, root, &mut cursor, new, &mut global);
             cursor.finish(outcome)
         });
-        (
-            StaleTlb::new(self.table.root(), range, global, self.table.epoch),
-            outcome,
-        )
+        (StaleTlb::new(self.table, range, global), outcome)
     }
 
     /// Changes the part of one table that the cursor's range has, and what is below it.

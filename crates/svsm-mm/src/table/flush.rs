@@ -2,6 +2,7 @@
 
 use svsm_platform::addr::{Gpa, GvaRange};
 
+use super::PageTable;
 use crate::{Error, Result};
 
 /// Translations of a range are no longer what the page table says.
@@ -17,19 +18,22 @@ pub struct StaleTlb {
     range: GvaRange,
     global: bool,
     epoch: u64,
+    simulated: bool,
 }
 
 impl StaleTlb {
-    pub(super) const fn new(root: Gpa, range: GvaRange, global: bool, epoch: u64) -> Self {
+    pub(super) const fn new(table: &PageTable, range: GvaRange, global: bool) -> Self {
         Self {
-            root,
+            root: table.root(),
             range,
             global,
-            epoch,
+            epoch: table.epoch,
+            simulated: table.simulated,
         }
     }
 
-    /// The root of the page table.
+    /// The root of the page table. Others that [share](PageTable::new_sharing) a part with it
+    /// translate that part the same, and CPUs that have loaded them are meant as well.
     #[must_use]
     pub const fn root(&self) -> Gpa {
         self.root
@@ -61,6 +65,7 @@ impl StaleTlb {
                 range,
                 global: self.global || other.global,
                 epoch: self.epoch.max(other.epoch),
+                simulated: self.simulated && other.simulated,
             }),
             _ => Err((self, other)),
         }
@@ -79,14 +84,31 @@ impl StaleTlb {
         Flushed(self)
     }
 
-    /// For tables that no processor translates with.
+    /// Tables that were made in simulated memory are no processor's.
     #[cfg(any(test, feature = "alloc"))]
-    pub(crate) const fn never_cached(self) -> Flushed {
-        Flushed(self)
+    pub(crate) fn into_flushed_if_simulated(self) -> core::result::Result<Flushed, Self> {
+        if self.simulated {
+            Ok(Flushed(self))
+        } else {
+            Err(self)
+        }
     }
 }
 
 /// The proof that translations were flushed.
+///
+/// Without it nothing is given back:
+///
+/// ```compile_fail
+/// use svsm_mm::table::{Editor, StaleTlb};
+///
+/// fn too_early<F: svsm_mm::frame::FrameSource, W: svsm_mm::window::Window>(
+///     mut editor: Editor<'_, F, W>,
+///     stale: StaleTlb,
+/// ) {
+///     let _ = editor.reclaim(stale);
+/// }
+/// ```
 #[must_use = "frames of what was unmapped are given back by `Editor::reclaim`"]
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -10,7 +10,7 @@ use svsm_platform::encryption::BitPosition;
 
 use super::*;
 use crate::frame::{Buddy, FrameMeta};
-use crate::window::HostMemory;
+use crate::window::{HostMemory, NoProcessor};
 
 const MEMORY: u64 = 0x80_0000_0000;
 const FRAMES: u64 = 2048;
@@ -72,7 +72,7 @@ impl<'m> Bench<'m> {
     }
 
     fn reclaim(&mut self, stale: StaleTlb) {
-        let flushed = self.memory.flush(stale).unwrap();
+        let flushed = NoProcessor.flush(stale).unwrap();
         self.edit().reclaim(flushed).unwrap();
     }
 
@@ -205,7 +205,7 @@ fn a_flush_before_the_latest_unmapping_gives_nothing_back() {
         .unwrap();
     let (first, outcome) = bench.edit().unmap(range(0, KIB4));
     outcome.unwrap();
-    let flushed = bench.memory.flush(first).unwrap();
+    let flushed = NoProcessor.flush(first).unwrap();
     let (second, outcome) = bench.edit().unmap(range(KIB4, KIB4));
     outcome.unwrap();
     let unreclaimed = bench.edit().reclaim(flushed).unwrap_err();
@@ -381,6 +381,23 @@ fn tables_of_an_image_are_never_given_back() {
     bench.unmap(range(0, 4 * GIB1));
     assert_eq!(bench.lookup(0), None);
     assert_eq!(bench.frames.free_frames(), before);
+}
+
+#[test]
+fn tables_of_a_processor_are_not_flushed_by_pretending() {
+    let mut meta = metadata();
+    let mut bench = Bench::new(&mut meta, Encryption::None, Levels::Four);
+    let root = bench.frames.take(Order::SINGLE).unwrap();
+    clear(&bench.memory, root.base()).unwrap();
+    // SAFETY: an empty table, which no processor uses whatever is said here.
+    #[expect(unsafe_code, reason = "a table as it would be taken over")]
+    let mut live = unsafe { PageTable::adopt(root, Encryption::None, Levels::Four) };
+    let (stale, outcome) = live
+        .editor(&mut bench.frames, &bench.memory)
+        .unmap(range(0, GIB1));
+    outcome.unwrap();
+    let (_stale, error) = NoProcessor.flush(stale).unwrap_err();
+    assert_eq!(error, Error::StaleToken);
 }
 
 #[derive(Clone, Debug)]

@@ -51,10 +51,7 @@ impl<F: FrameSource, W: Window> Editor<'_, F, W> {
         let wide = Gva::new(touched.first).zip(Gva::new(touched.end));
         let wide = wide.and_then(|(first, end)| GvaRange::from_bounds(first, end));
         let range = wide.unwrap_or(range);
-        (
-            StaleTlb::new(self.table.root(), range, touched.global, self.table.epoch),
-            outcome,
-        )
+        (StaleTlb::new(self.table, range, touched.global), outcome)
     }
 
     /// Gives back the frames and tables of what was unmapped and then flushed.
@@ -75,7 +72,7 @@ impl<F: FrameSource, W: Window> Editor<'_, F, W> {
             cursor.finish(outcome)
         });
         outcome.map_err(|stopped| Unreclaimed {
-            stale: StaleTlb::new(root, range, true, epoch),
+            stale: StaleTlb::new(self.table, range, true),
             stopped,
         })
     }

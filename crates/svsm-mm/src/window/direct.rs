@@ -38,8 +38,8 @@ impl DirectWindow {
     /// # Safety
     /// - `base` is mapped readable and writable to the first byte of `range`, and on linearly, for
     ///   as long as the window lives.
-    /// - Frames of the range come only from sources over this same memory (not, say, from a
-    ///   [`HostMemory`](crate::window) that invents addresses).
+    /// - Frames of the range come only from sources over this same memory, not from a simulation
+    ///   that invents addresses.
     pub unsafe fn new(range: GpaRange, base: NonNull<u8>, visibility: Visibility) -> Result<Self> {
         let base_address = base.addr().get() as u64;
         for address in [range.start().as_u64(), range.end().as_u64(), base_address] {

@@ -12,6 +12,7 @@ use svsm_platform::addr::{Gpa, GpaRange, PageSize};
 use svsm_platform::encryption::Visibility;
 
 use super::{PageCell, Window};
+use crate::table::{Flushed, Shootdown, StaleTlb};
 use crate::{Error, Result};
 
 /// Physical memory as a map from page to contents, filled with zeroes as it is touched.
@@ -108,6 +109,8 @@ impl Deref for HostPage<'_> {
 // SAFETY: the answer is the memory of that page. It neither moves nor goes while the
 // memory is borrowed: `put`, which replaces one, and dropping need it exclusively.
 unsafe impl Window for HostMemory {
+    const SIMULATED: bool = true;
+
     type Mapping<'w> = HostPage<'w>;
 
     unsafe fn map(&self, page: Gpa, _visibility: Visibility) -> Result<HostPage<'_>> {
@@ -126,14 +129,17 @@ unsafe impl Window for HostMemory {
     }
 }
 
-impl crate::table::Shootdown for HostMemory {
-    type Error = core::convert::Infallible;
+/// The shootdown of page tables that were made in simulated memory: there is nothing to flush.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoProcessor;
 
-    /// No processor translates with tables in this memory, so there is nothing to flush.
-    fn flush(
-        &mut self,
-        stale: crate::table::StaleTlb,
-    ) -> core::result::Result<crate::table::Flushed, (crate::table::StaleTlb, Self::Error)> {
-        Ok(stale.never_cached())
+impl Shootdown for NoProcessor {
+    type Error = Error;
+
+    /// Answers at once; with [`Error::StaleToken`] if the page table is a processor's after all.
+    fn flush(&mut self, stale: StaleTlb) -> core::result::Result<Flushed, (StaleTlb, Error)> {
+        stale
+            .into_flushed_if_simulated()
+            .map_err(|stale| (stale, Error::StaleToken))
     }
 }
