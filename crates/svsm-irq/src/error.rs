@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use svsm_platform::percpu::CpuIndex;
+
 use crate::Vector;
 
 /// Result of this crate's operations.
@@ -30,15 +32,9 @@ pub enum Error {
     /// The machine's fault: a clock stood still, or ran backwards, while we measured against it.
     ClockStuck,
     /// A mailbox is full: its CPU takes no messages, or more were sent than it has room for.
-    MailboxFull {
-        /// Whose mailbox it is.
-        cpu: usize,
-    },
+    MailboxFull(CpuIndex),
     /// There is no CPU with that number.
-    NoSuchCpu {
-        /// The number.
-        cpu: usize,
-    },
+    NoSuchCpu(CpuIndex),
 }
 
 impl fmt::Display for Error {
@@ -52,8 +48,8 @@ impl fmt::Display for Error {
             Self::NoStack => f.write_str("an interrupt stack needs at least one slot"),
             Self::Interval => f.write_str("interval can't be counted"),
             Self::ClockStuck => f.write_str("the reference clock does not run"),
-            Self::MailboxFull { cpu } => write!(f, "mailbox of cpu {cpu} is full"),
-            Self::NoSuchCpu { cpu } => write!(f, "no cpu {cpu}"),
+            Self::MailboxFull(cpu) => write!(f, "mailbox of cpu {cpu} is full"),
+            Self::NoSuchCpu(cpu) => write!(f, "no cpu {cpu}"),
         }
     }
 }

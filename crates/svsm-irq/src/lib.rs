@@ -14,8 +14,10 @@ pub mod entry; // from a vector to Rust, and back
 mod error;
 pub mod fault; // faults that were expected
 pub mod idt; // which vector enters where
+pub mod ipi; // messages between CPUs
 pub mod ist; // stacks for vectors that can come at any instruction
 pub mod policy; // which interrupts may reach us at all
+mod sync;
 mod vector;
 
 pub use error::{Error, Result};
