@@ -1,6 +1,6 @@
 use core::fmt;
 
-use svsm_platform::seam::Ticks;
+use svsm_platform::{percpu::CpuIndex, seam::Ticks};
 
 use super::{
     TaskId,
@@ -40,7 +40,7 @@ struct Task<T> {
     parent: Option<TaskId>,
     deadline: Option<Ticks>,
     woken: bool,
-    cpu: u16, // where it ran last, or is queued
+    cpu: CpuIndex, // where it ran last, or is queued
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
     /// No tasks, and no CPU takes any.
     #[must_use]
     pub const fn new() -> Self {
-        const { assert!(CPUS > 0 && CPUS <= 1 << 16, "CPUs have 16 bits") };
+        const { assert!(CPUS > 0, "there is a CPU") };
         Self {
             tasks: [const { Task::FREE }; TASKS],
             links: Links::new(),
@@ -118,8 +118,8 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
     ///
     /// # Errors
     /// [`SysError::INVALID`] if there is no such CPU.
-    pub fn online(&mut self, cpu: usize) -> Result<(), SysError> {
-        self.cpus.get_mut(cpu).ok_or(SysError::INVALID)?.online = true;
+    pub fn online(&mut self, cpu: CpuIndex) -> Result<(), SysError> {
+        self.cpu(cpu).ok_or(SysError::INVALID)?.online = true;
         Ok(())
     }
 
@@ -130,8 +130,8 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
     ///
     /// # Errors
     /// The payload, if there is no room, or no CPU that takes tasks.
-    pub fn spawn(&mut self, payload: T, parent: Option<TaskId>) -> Result<(TaskId, usize), T> {
-        let Some(cpu) = self.least_busy() else {
+    pub fn spawn(&mut self, payload: T, parent: Option<TaskId>) -> Result<(TaskId, CpuIndex), T> {
+        let Some((_, cpu)) = self.least_busy() else {
             return Err(payload);
         };
         let free = (0_u16..)
@@ -147,13 +147,13 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
         task.cpu = cpu;
         let id = TaskId::new(number, task.generation);
         self.enqueue(number);
-        Ok((id, usize::from(cpu)))
+        Ok((id, cpu))
     }
 
     /// The task that a CPU runs.
     #[must_use]
-    pub fn running(&self, cpu: usize) -> Option<TaskId> {
-        let number = self.cpus.get(cpu)?.running?;
+    pub fn running(&self, cpu: CpuIndex) -> Option<TaskId> {
+        let number = self.cpus.get(cpu.as_usize())?.running?;
         self.tasks
             .get(usize::from(number))
             .map(|task| TaskId::new(number, task.generation))
@@ -186,9 +186,9 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
     /// It goes on if it yields and nobody else is there, or if it was woken before it slept. Otherwise
     /// [`pick`](Self::pick) says who is next, and [`switched`](Self::switched) must follow.
     #[must_use = "a task that gave up its CPU must not go on"]
-    pub fn leave(&mut self, cpu: usize, why: Leave) -> bool {
+    pub fn leave(&mut self, cpu: CpuIndex, why: Leave) -> bool {
         let alone = self.has_nothing_else(cpu);
-        let Some(place) = self.cpus.get_mut(cpu) else {
+        let Some(place) = self.cpus.get_mut(cpu.as_usize()) else {
             return false;
         };
         // Between `leave` and `switched` nobody else leaves.
@@ -214,26 +214,26 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
 
     /// Gives `cpu`, which runs no task, the next one to run; `None` if there is none.
     #[must_use]
-    pub fn pick(&mut self, cpu: usize) -> Option<TaskId> {
-        if self.cpus.get(cpu)?.running.is_some() {
+    pub fn pick(&mut self, cpu: CpuIndex) -> Option<TaskId> {
+        if self.cpu(cpu)?.running.is_some() {
             return None;
         }
-        let number = self.take_from(cpu, List::first).or_else(|| {
+        let number = self.take_from(cpu.as_usize(), List::first).or_else(|| {
             // The last of the longest queue: it would have waited longest, and is least warm there.
             let longest =
                 (0..CPUS).max_by_key(|&other| self.cpus.get(other).map(|cpu| cpu.queue.len()))?;
             self.take_from(longest, List::last)
         })?;
-        self.cpus.get_mut(cpu)?.running = Some(number);
+        self.cpu(cpu)?.running = Some(number);
         let task = self.tasks.get_mut(usize::from(number))?;
         task.state = State::Running;
-        task.cpu = u16::try_from(cpu).ok()?;
+        task.cpu = cpu;
         Some(TaskId::new(number, task.generation))
     }
 
     /// The task that left `cpu` no longer stands on its stack. Answers with a CPU that may have to be told, if it made a task ready.
-    pub fn switched(&mut self, cpu: usize) -> Option<usize> {
-        let number = self.cpus.get_mut(cpu)?.leaving.take()?;
+    pub fn switched(&mut self, cpu: CpuIndex) -> Option<CpuIndex> {
+        let number = self.cpu(cpu)?.leaving.take()?;
         let task = self.tasks.get_mut(usize::from(number))?;
         let State::Leaving(why) = task.state else {
             return None;
@@ -257,7 +257,7 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
 
     /// Wakes a task, or keeps it from sleeping next time. Answers with a CPU that may have to be
     /// told, if it made a task ready.
-    pub fn wake(&mut self, task: TaskId) -> Option<usize> {
+    pub fn wake(&mut self, task: TaskId) -> Option<CpuIndex> {
         let slot = self.task(task)?;
         match slot.state {
             State::Asleep => self.rouse(task.number()),
@@ -270,7 +270,7 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
     }
 
     /// Wakes one task whose deadline has passed. Answers with a CPU that may have to be told; `None` if there is none left.
-    pub fn expire(&mut self, now: Ticks) -> Option<usize> {
+    pub fn expire(&mut self, now: Ticks) -> Option<CpuIndex> {
         let number = self.sleepers.first()?;
         if self.deadline(number)? > now {
             return None;
@@ -337,42 +337,46 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
         self.tasks.get(usize::from(number))?.deadline
     }
 
+    fn cpu(&mut self, cpu: CpuIndex) -> Option<&mut Cpu> {
+        self.cpus.get_mut(cpu.as_usize())
+    }
+
     /// How much a CPU has to do; `None` if it takes no tasks.
-    fn load(&self, cpu: usize) -> Option<usize> {
-        let cpu = self.cpus.get(cpu).filter(|cpu| cpu.online)?;
+    fn load(&self, cpu: CpuIndex) -> Option<usize> {
+        let cpu = self.cpus.get(cpu.as_usize()).filter(|cpu| cpu.online)?;
         Some(cpu.queue.len() + usize::from(cpu.running.is_some()))
     }
 
-    fn least_busy(&self) -> Option<u16> {
-        let loads = (0..CPUS).filter_map(|cpu| Some((self.load(cpu)?, cpu)));
-        loads.min().and_then(|(_, cpu)| u16::try_from(cpu).ok())
+    /// The CPU with the least to do, and how much that is.
+    fn least_busy(&self) -> Option<(usize, CpuIndex)> {
+        let cpus = (0..).map(CpuIndex::new).take(CPUS);
+        cpus.filter_map(|cpu| Some((self.load(cpu)?, cpu))).min()
     }
 
-    fn has_nothing_else(&self, cpu: usize) -> bool {
-        self.cpus.get(cpu).is_none_or(|cpu| cpu.queue.len() == 0)
+    fn has_nothing_else(&self, cpu: CpuIndex) -> bool {
+        self.cpus
+            .get(cpu.as_usize())
+            .is_none_or(|cpu| cpu.queue.len() == 0)
     }
 
-    /// Makes a task ready: where it ran last, or on a CPU that has nothing to do.
-    fn enqueue(&mut self, number: u16) -> usize {
+    /// Makes a task ready: where it ran last, unless only another CPU has nothing to do.
+    fn enqueue(&mut self, number: u16) -> CpuIndex {
         let last = self
             .tasks
             .get(usize::from(number))
-            .map_or(0, |task| task.cpu);
-        let cpu = match self.load(usize::from(last)) {
-            Some(0) => last,
-            _ => self
-                .least_busy()
-                .filter(|&other| self.load(usize::from(other)) == Some(0))
-                .unwrap_or(last),
+            .map_or(CpuIndex::BOOT, |task| task.cpu);
+        let cpu = match (self.load(last), self.least_busy()) {
+            (Some(1..) | None, Some((0, idle))) => idle,
+            _ => last,
         };
         if let Some(task) = self.tasks.get_mut(usize::from(number)) {
             task.state = State::Ready;
             task.cpu = cpu;
         }
-        if let Some(cpu) = self.cpus.get_mut(usize::from(cpu)) {
-            self.links.insert(&mut cpu.queue, number, None);
+        if let Some(place) = self.cpus.get_mut(cpu.as_usize()) {
+            self.links.insert(&mut place.queue, number, None);
         }
-        usize::from(cpu)
+        cpu
     }
 
     fn take_from(&mut self, cpu: usize, which: fn(&List) -> Option<u16>) -> Option<u16> {
@@ -382,7 +386,7 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
         Some(number)
     }
 
-    fn rouse(&mut self, number: u16) -> Option<usize> {
+    fn rouse(&mut self, number: u16) -> Option<CpuIndex> {
         let task = self.tasks.get_mut(usize::from(number))?;
         if task.deadline.take().is_some() {
             self.links.remove(&mut self.sleepers, number);
@@ -391,7 +395,7 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
     }
 
     /// A task has ended and left its stack. Its children lose their parent; its own parent is woken.
-    fn end(&mut self, number: u16, code: u16) -> Option<usize> {
+    fn end(&mut self, number: u16, code: u16) -> Option<CpuIndex> {
         let task = self.tasks.get_mut(usize::from(number))?;
         task.state = State::Ended(code);
         let (id, parent) = (TaskId::new(number, task.generation), task.parent);
@@ -426,7 +430,7 @@ impl<T> Task<T> {
         parent: None,
         deadline: None,
         woken: false,
-        cpu: 0,
+        cpu: CpuIndex::BOOT,
     };
 }
 

@@ -1,16 +1,18 @@
 use std::{collections::BTreeMap, vec::Vec};
 
 use proptest::prelude::*;
-use svsm_platform::seam::Ticks;
+use svsm_platform::{percpu::CpuIndex, seam::Ticks};
 
 use super::{Leave, Scheduler, State, TaskId, TaskState};
 use crate::abi::SysError;
 
+const CPU0: CpuIndex = CpuIndex::new(0);
+const CPU1: CpuIndex = CpuIndex::new(1);
 const SLEEP: Leave = Leave::Sleep { deadline: None };
 
 fn on<const CPUS: usize>() -> Scheduler<u32, 8, CPUS> {
     let mut scheduler = Scheduler::new();
-    for cpu in 0..CPUS {
+    for cpu in (0..).map(CpuIndex::new).take(CPUS) {
         scheduler.online(cpu).unwrap();
     }
     scheduler
@@ -19,7 +21,7 @@ fn on<const CPUS: usize>() -> Scheduler<u32, 8, CPUS> {
 /// Both halves of a switch; who runs next.
 fn switch<const CPUS: usize>(
     scheduler: &mut Scheduler<u32, 8, CPUS>,
-    cpu: usize,
+    cpu: CpuIndex,
     why: Leave,
 ) -> Option<TaskId> {
     if scheduler.leave(cpu, why) {
@@ -36,11 +38,11 @@ fn tasks_take_turns() {
     let mut scheduler = on::<1>();
     let (a, _) = scheduler.spawn(1, None).unwrap();
     let (b, _) = scheduler.spawn(2, None).unwrap();
-    assert_eq!(scheduler.pick(0), Some(a));
-    assert_eq!(switch(&mut scheduler, 0, Leave::Yield), Some(b));
-    assert_eq!(switch(&mut scheduler, 0, Leave::Yield), Some(a));
-    assert_eq!(switch(&mut scheduler, 0, SLEEP), Some(b));
-    assert!(!scheduler.leave(0, Leave::Yield), "nobody else is there");
+    assert_eq!(scheduler.pick(CPU0), Some(a));
+    assert_eq!(switch(&mut scheduler, CPU0, Leave::Yield), Some(b));
+    assert_eq!(switch(&mut scheduler, CPU0, Leave::Yield), Some(a));
+    assert_eq!(switch(&mut scheduler, CPU0, SLEEP), Some(b));
+    assert!(!scheduler.leave(CPU0, Leave::Yield), "nobody else is there");
     assert_eq!(scheduler.state(a), Some(TaskState::Asleep));
 }
 
@@ -48,7 +50,7 @@ fn tasks_take_turns() {
 fn new_tasks_spread_over_the_cpus() {
     let mut scheduler = on::<4>();
     let cpus: Vec<usize> = (0..8)
-        .map(|n| scheduler.spawn(n, None).unwrap().1)
+        .map(|n| scheduler.spawn(n, None).unwrap().1.as_usize())
         .collect();
     assert_eq!(cpus, [0, 1, 2, 3, 0, 1, 2, 3]);
     assert_eq!(scheduler.spawn(9, None), Err(9));
@@ -60,12 +62,12 @@ fn a_cpu_without_work_takes_some_from_the_busiest() {
     let tasks: Vec<TaskId> = (0..6)
         .map(|n| scheduler.spawn(n, None).unwrap().0)
         .collect();
-    assert_eq!(scheduler.pick(0), Some(tasks[0]));
+    assert_eq!(scheduler.pick(CPU0), Some(tasks[0]));
     let taken: Vec<Option<TaskId>> = (0..4)
         .map(|_| {
-            let next = scheduler.pick(1);
-            assert!(scheduler.leave(1, Leave::Exit { code: 0 }));
-            assert_eq!(scheduler.switched(1), None);
+            let next = scheduler.pick(CPU1);
+            assert!(scheduler.leave(CPU1, Leave::Exit { code: 0 }));
+            assert_eq!(scheduler.switched(CPU1), None);
             next
         })
         .collect();
@@ -78,25 +80,25 @@ fn nobody_picks_a_task_that_still_stands_on_its_stack() {
     let (task, _) = scheduler.spawn(1, None).unwrap();
     let (other, _) = scheduler.spawn(2, None).unwrap();
     assert_eq!(
-        (scheduler.pick(0), scheduler.pick(1)),
+        (scheduler.pick(CPU0), scheduler.pick(CPU1)),
         (Some(task), Some(other))
     );
-    assert!(scheduler.leave(0, SLEEP));
+    assert!(scheduler.leave(CPU0, SLEEP));
     assert_eq!(scheduler.wake(task), None);
-    assert!(scheduler.leave(1, SLEEP));
-    assert_eq!(scheduler.pick(1), None, "woken, but not off its stack");
-    assert_eq!(scheduler.switched(0), Some(0));
-    assert_eq!(scheduler.pick(1), Some(task));
+    assert!(scheduler.leave(CPU1, SLEEP));
+    assert_eq!(scheduler.pick(CPU1), None, "woken, but not off its stack");
+    assert_eq!(scheduler.switched(CPU0), Some(CPU0));
+    assert_eq!(scheduler.pick(CPU1), Some(task));
 }
 
 #[test]
 fn a_wake_up_before_the_sleep_is_not_lost() {
     let mut scheduler = on::<1>();
     let (task, _) = scheduler.spawn(1, None).unwrap();
-    assert_eq!(scheduler.pick(0), Some(task));
+    assert_eq!(scheduler.pick(CPU0), Some(task));
     assert_eq!(scheduler.wake(task), None);
-    assert!(!scheduler.leave(0, SLEEP));
-    assert!(scheduler.leave(0, SLEEP), "one wake-up, one sleep");
+    assert!(!scheduler.leave(CPU0, SLEEP));
+    assert!(scheduler.leave(CPU0, SLEEP), "one wake-up, one sleep");
 }
 
 #[test]
@@ -105,23 +107,23 @@ fn sleepers_wake_in_the_order_of_their_deadlines() {
     let deadlines = [30, 10, 20, 10];
     for deadline in deadlines {
         let (task, _) = scheduler.spawn(deadline, None).unwrap();
-        assert_eq!(scheduler.pick(0), Some(task));
+        assert_eq!(scheduler.pick(CPU0), Some(task));
         assert!(scheduler.leave(
-            0,
+            CPU0,
             Leave::Sleep {
                 deadline: Some(Ticks::new(deadline.into()))
             }
         ));
-        scheduler.switched(0);
+        scheduler.switched(CPU0);
     }
     assert_eq!(scheduler.next_deadline(), Some(Ticks::new(10)));
     assert_eq!(scheduler.expire(Ticks::new(9)), None);
     let mut woken = Vec::new();
     while scheduler.expire(Ticks::new(25)).is_some() {
-        let task = scheduler.pick(0).unwrap();
+        let task = scheduler.pick(CPU0).unwrap();
         woken.push(*scheduler.payload(task).unwrap());
-        assert!(scheduler.leave(0, Leave::Exit { code: 0 }));
-        scheduler.switched(0);
+        assert!(scheduler.leave(CPU0, Leave::Exit { code: 0 }));
+        scheduler.switched(CPU0);
     }
     assert_eq!(woken, [10, 10, 20]);
     assert_eq!(scheduler.next_deadline(), Some(Ticks::new(30)));
@@ -131,15 +133,15 @@ fn sleepers_wake_in_the_order_of_their_deadlines() {
 fn an_early_wake_up_ends_the_deadline() {
     let mut scheduler = on::<1>();
     let (task, _) = scheduler.spawn(1, None).unwrap();
-    assert_eq!(scheduler.pick(0), Some(task));
+    assert_eq!(scheduler.pick(CPU0), Some(task));
     assert!(scheduler.leave(
-        0,
+        CPU0,
         Leave::Sleep {
             deadline: Some(Ticks::new(5))
         }
     ));
-    scheduler.switched(0);
-    assert_eq!(scheduler.wake(task), Some(0));
+    scheduler.switched(CPU0);
+    assert_eq!(scheduler.wake(task), Some(CPU0));
     assert_eq!(scheduler.next_deadline(), None);
     assert_eq!(scheduler.expire(Ticks::new(9)), None);
 }
@@ -148,14 +150,14 @@ fn an_early_wake_up_ends_the_deadline() {
 fn parents_learn_exit_codes_once() {
     let mut scheduler = on::<1>();
     let (parent, _) = scheduler.spawn(1, None).unwrap();
-    assert_eq!(scheduler.pick(0), Some(parent));
+    assert_eq!(scheduler.pick(CPU0), Some(parent));
     let (child, _) = scheduler.spawn(2, Some(parent)).unwrap();
     assert_eq!(scheduler.reap(parent, child), Ok(None));
-    assert_eq!(switch(&mut scheduler, 0, SLEEP), Some(child));
-    assert!(scheduler.leave(0, Leave::Exit { code: 7 }));
-    assert_eq!(scheduler.pick(0), None);
-    assert_eq!(scheduler.switched(0), Some(0), "the parent is woken");
-    assert_eq!(scheduler.pick(0), Some(parent));
+    assert_eq!(switch(&mut scheduler, CPU0, SLEEP), Some(child));
+    assert!(scheduler.leave(CPU0, Leave::Exit { code: 7 }));
+    assert_eq!(scheduler.pick(CPU0), None);
+    assert_eq!(scheduler.switched(CPU0), Some(CPU0), "the parent is woken");
+    assert_eq!(scheduler.pick(CPU0), Some(parent));
     assert_eq!(scheduler.reap(child, child), Err(SysError::NOT_FOUND));
     assert_eq!(scheduler.reap(parent, child), Ok(Some((7, 2))));
     assert_eq!(scheduler.reap(parent, child), Err(SysError::NOT_FOUND));
@@ -168,38 +170,38 @@ fn orphans_leave_what_was_kept_for_them() {
     let (parent, _) = scheduler.spawn(1, None).unwrap();
     let (ended, _) = scheduler.spawn(2, Some(parent)).unwrap();
     let (left, _) = scheduler.spawn(3, Some(parent)).unwrap();
-    assert_eq!(scheduler.pick(0), Some(parent));
-    assert_eq!(switch(&mut scheduler, 0, Leave::Yield), Some(ended));
+    assert_eq!(scheduler.pick(CPU0), Some(parent));
+    assert_eq!(switch(&mut scheduler, CPU0, Leave::Yield), Some(ended));
     assert_eq!(
-        switch(&mut scheduler, 0, Leave::Exit { code: 0 }),
+        switch(&mut scheduler, CPU0, Leave::Exit { code: 0 }),
         Some(left)
     );
     assert_eq!(scheduler.reap_orphan(), None);
-    assert_eq!(switch(&mut scheduler, 0, Leave::Yield), Some(parent));
+    assert_eq!(switch(&mut scheduler, CPU0, Leave::Yield), Some(parent));
     assert_eq!(
-        switch(&mut scheduler, 0, Leave::Exit { code: 0 }),
+        switch(&mut scheduler, CPU0, Leave::Exit { code: 0 }),
         Some(left)
     );
     let mut payloads: Vec<u32> = core::iter::from_fn(|| scheduler.reap_orphan()).collect();
     payloads.sort_unstable();
     assert_eq!(payloads, [1, 2]);
-    assert_eq!(switch(&mut scheduler, 0, Leave::Exit { code: 0 }), None);
+    assert_eq!(switch(&mut scheduler, CPU0, Leave::Exit { code: 0 }), None);
     assert_eq!(scheduler.reap_orphan(), Some(3));
     assert!(scheduler.is_empty());
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Spawn { by: usize },
-    Leave { cpu: usize, why: Leave },
-    Pick { cpu: usize },
-    Switched { cpu: usize },
+    Spawn { by: CpuIndex },
+    Leave { cpu: CpuIndex, why: Leave },
+    Pick { cpu: CpuIndex },
+    Switched { cpu: CpuIndex },
     Wake { task: prop::sample::Index },
     Expire,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let cpu = 0..3_usize;
+    let cpu = (0..3_u32).prop_map(CpuIndex::new);
     let why = prop_oneof![
         Just(Leave::Yield),
         proptest::option::of(0..50_u64).prop_map(|at| Leave::Sleep {
@@ -269,7 +271,7 @@ proptest! {
                     tasks.extend(scheduler.spawn(0, parent).ok().map(|(task, _)| task));
                 }
                 // A CPU is between `leave` and `switched` once at a time.
-                Step::Leave { cpu, why } if !leaving[cpu] => leaving[cpu] = scheduler.leave(cpu, why),
+                Step::Leave { cpu, why } if !leaving[cpu.as_usize()] => leaving[cpu.as_usize()] = scheduler.leave(cpu, why),
                 Step::Leave { .. } => {}
                 Step::Pick { cpu } => {
                     let had = scheduler.running(cpu);
@@ -278,7 +280,7 @@ proptest! {
                 }
                 Step::Switched { cpu } => {
                     scheduler.switched(cpu);
-                    leaving[cpu] = false;
+                    leaving[cpu.as_usize()] = false;
                 }
                 Step::Wake { task } => {
                     if !tasks.is_empty() {
@@ -303,19 +305,19 @@ proptest! {
         let mut leaving = [false; 3];
         for step in steps {
             match step {
-                Step::Leave { cpu, why: why @ (Leave::Yield | Leave::Sleep { .. }) } if !leaving[cpu] => {
-                    leaving[cpu] = scheduler.leave(cpu, why);
+                Step::Leave { cpu, why: why @ (Leave::Yield | Leave::Sleep { .. }) } if !leaving[cpu.as_usize()] => {
+                    leaving[cpu.as_usize()] = scheduler.leave(cpu, why);
                 }
                 Step::Pick { cpu } => drop(scheduler.pick(cpu)),
                 Step::Switched { cpu } => {
                     scheduler.switched(cpu);
-                    leaving[cpu] = false;
+                    leaving[cpu.as_usize()] = false;
                 }
                 _ => {}
             }
         }
         scheduler.wake(task);
-        for cpu in 0..3 {
+        for cpu in (0..3).map(CpuIndex::new) {
             scheduler.switched(cpu);
         }
         prop_assert_ne!(scheduler.state(task), Some(TaskState::Asleep));
