@@ -19,6 +19,7 @@ pub mod dev; // the laws of the seams, as functions for tests
 mod error;
 pub mod frame; // who owns physical memory: bump, buddy, per-CPU cache
 pub mod guest; // copies from and to memory of the guest
+#[cfg(feature = "heap")]
 pub mod heap; // memory for Rust objects
 #[cfg(any(test, feature = "alloc"))]
 pub mod space; // address spaces: a page table, and what is where in it
