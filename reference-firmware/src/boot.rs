@@ -1,0 +1,73 @@
+//! From the first instruction to user mode, in order.
+
+use svsm_log::Verdict;
+use svsm_platform::cpu::insn;
+use svsm_platform::encryption::Encryption;
+use svsm_platform::percpu::CpuIndex;
+use svsm_platform::seam::{Reason, Terminate};
+use svsm_stage2::handoff::Handoff;
+
+use crate::machine::Console;
+use crate::{areas, clock, cpu, interrupt, log, machine, memory, smp};
+
+/// Called by the entry code with the address of the hand-off block.
+pub(crate) extern "sysv64" fn boot(handoff: *const u8) -> ! {
+    cpu::begin();
+    // SAFETY: the entry code passes on what stage2 put into RDI.
+    #[expect(unsafe_code, reason = "trusts the register that stage2 set")]
+    let handoff = unsafe { areas::handoff(handoff) };
+    let Ok(handoff) = handoff else {
+        // Without a hand-off there is neither a log nor a way to switch off.
+        machine::terminator().fatal(Reason::BadImage)
+    };
+    machine::know_power(&handoff);
+    log::open(Console::of(&handoff), handoff.debug);
+    info!(public, "the SVSM starts");
+    match bring_up(&handoff) {
+        Ok(()) => log::verdict(Verdict::Passed),
+        Err(error) => {
+            error!(public, "the SVSM cannot start: {}", error);
+            log::verdict(Verdict::Failed(1));
+        }
+    }
+    machine::terminator().power_off()
+}
+
+fn bring_up(handoff: &Handoff) -> Result<(), Failure> {
+    let encryption = handoff.run_time.map_or(Encryption::None, |run_time| run_time.encryption);
+    memory::take_over(handoff, encryption).map_err(Failure::Memory)?;
+    log::remember(Console::of(handoff), handoff.debug);
+    let (free, total) = memory::memory().map_err(Failure::Memory)?.free_and_total();
+    info!(public, "{} of {} KiB are free", free >> 10, total >> 10);
+    cpu::settle(CpuIndex::BOOT).map_err(Failure::Memory)?;
+    let rate = clock::set_up().map_err(Failure::Platform)?;
+    info!(public, "protections are on: {}; the clock runs at {} MHz", cpu::features(), rate.as_u64() / 1_000_000);
+    let own = interrupt::set_up().map_err(|_| Failure::Apic)?;
+    interrupt::measure_timer().map_err(|_| Failure::Apic)?;
+    let count = smp::survey(handoff, own).map_err(Failure::Others)?;
+    let missing = smp::start_others(handoff).map_err(Failure::Others)?;
+    info!(public, "{} of {} CPUs run", smp::online(), count);
+    if missing > 0 { Err(Failure::Missing(missing)) } else { Ok(()) }
+}
+
+/// Why the SVSM cannot start.
+#[derive(Clone, Copy, Debug, defmt::Format)]
+enum Failure {
+    /// The image's memory cannot be taken over, or there is too little.
+    Memory(svsm_mm::Error),
+    /// The platform does not do what it must.
+    Platform(svsm_platform::Error),
+    /// There is no x2APIC.
+    Apic,
+    /// The other CPUs cannot be started.
+    Others(smp::Failure),
+    /// So many CPUs did not come.
+    Missing(usize),
+}
+
+/// Waits for something to do.
+pub(crate) fn idle() -> ! {
+    loop {
+        insn::sti_hlt();
+    }
+}

@@ -1,0 +1,38 @@
+//! Time since the start, by the time-stamp counter.
+
+use core::hint;
+
+use svsm_platform::cpu::cpuid::{self, Processor};
+use svsm_platform::native::{self, CounterClock, Tsc};
+use svsm_platform::once::OnceCell;
+use svsm_platform::seam::{Clock, Hertz};
+
+use crate::machine;
+
+static CLOCK: OnceCell<CounterClock<Tsc>> = OnceCell::new();
+
+/// Finds out how fast the counter runs: the processor says it, or another timer shows it.
+///
+/// # Errors
+/// Neither does.
+pub(crate) fn set_up() -> svsm_platform::Result<Hertz> {
+    let rate = match cpuid::tsc_rate(&Processor) {
+        Some(rate) => rate,
+        None => native::calibrate(&mut machine::host(), &Tsc)?,
+    };
+    let _ = CLOCK.set(CounterClock::new(Tsc, rate));
+    Ok(rate)
+}
+
+/// Nanoseconds of the counter; zero before it was set up.
+pub(crate) fn now_ns() -> u64 {
+    CLOCK.value().map_or(0, |clock| clock.rate().to_ns(clock.now().as_u64()))
+}
+
+/// Waits at least that long.
+pub(crate) fn spin_us(microseconds: u32) {
+    let until = now_ns().saturating_add(u64::from(microseconds) * 1000);
+    while now_ns() < until {
+        hint::spin_loop();
+    }
+}

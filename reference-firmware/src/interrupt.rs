@@ -1,0 +1,99 @@
+//! The local APIC of each CPU, and the vectors this firmware uses.
+
+use core::num::NonZeroU32;
+
+use svsm_irq::Vector;
+use svsm_irq::apic::{Apic, ApicId, Command, Divide, LocalApic, ModeError, Target, TimerMode, X2Apic};
+use svsm_platform::native::Host;
+use svsm_platform::once::OnceCell;
+
+use crate::{clock, machine};
+
+/// Wakes a CPU that has something to run.
+pub(crate) const WAKE: u8 = 0xe0;
+/// The timer.
+pub(crate) const TIMER: u8 = 0xe1;
+/// What the APIC raises instead of an interrupt that vanished.
+pub(crate) const SPURIOUS: u8 = 0xff;
+
+/// Counts of the timer in a slice of a task's time.
+static SLICE: OnceCell<NonZeroU32> = OnceCell::new();
+/// How long a task runs before another one may.
+const SLICE_US: u32 = 10_000;
+
+/// Why the APIC was not reached.
+pub(crate) type Error = <X2Apic<Host<'static>> as LocalApic>::Error;
+
+/// The APIC of this CPU, which [`set_up`] has put into x2APIC mode.
+pub(crate) const fn apic() -> Apic<X2Apic<Host<'static>>> {
+    Apic::new(X2Apic::new(machine::host()))
+}
+
+/// Makes the APIC of this CPU take interrupts, and answers with its identity.
+///
+/// # Errors
+/// It does not go into the mode that all of this relies on.
+pub(crate) fn set_up() -> Result<ApicId, ModeError<Error>> {
+    let mut apic = Apic::new(X2Apic::enable(machine::host())?);
+    apic.enable(vector(SPURIOUS)).map_err(ModeError::Access)?;
+    apic.id().map_err(ModeError::Access)
+}
+
+/// Measures the timer against the clock, once: all CPUs' timers run alike.
+///
+/// # Errors
+/// Which access did not happen.
+pub(crate) fn measure_timer() -> Result<(), Error> {
+    let mut apic = apic();
+    apic.start_counting(Divide::By16)?;
+    clock::spin_us(SLICE_US);
+    let counted = apic.counted()?;
+    apic.stop_timer()?;
+    let _ = SLICE.set(NonZeroU32::new(counted).unwrap_or(NonZeroU32::MIN));
+    Ok(())
+}
+
+/// Starts the ticks by which tasks share this CPU.
+///
+/// # Errors
+/// Which access did not happen.
+pub(crate) fn start_ticks() -> Result<(), Error> {
+    let slice = SLICE.value().copied().unwrap_or(NonZeroU32::MAX);
+    apic().start_timer(vector(TIMER), TimerMode::Periodic(slice), Divide::By16)
+}
+
+/// Wakes the CPU with that identity.
+pub(crate) fn wake(cpu: ApicId) {
+    // A CPU that cannot be reached looks for work at its next tick.
+    let _ = send(Command::fixed(Target::One(cpu), vector(WAKE)));
+}
+
+/// Handles an interrupt that has arrived.
+pub(crate) fn handle(vector: Vector) {
+    match vector.as_u8() {
+        // What has vanished was never in service.
+        SPURIOUS => return,
+        WAKE | TIMER => {}
+        // A host that injects what nobody asked for is no reason to stop.
+        other => warn!(public, "interrupt {:#x} was not asked for", other),
+    }
+    let _ = apic().eoi();
+}
+
+/// Stops all other CPUs for good.
+pub(crate) fn stop_others() {
+    let _ = send(Command::nmi(Target::Others));
+}
+
+/// Sends an interrupt.
+///
+/// # Errors
+/// Why it was not sent.
+pub(crate) fn send(command: Command) -> Result<(), Error> {
+    apic().access().send(command)
+}
+
+/// The numbers above are all beyond the processor's own.
+fn vector(number: u8) -> Vector {
+    Vector::new(number).unwrap_or(Vector::SYSCALL)
+}

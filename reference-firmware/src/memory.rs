@@ -1,0 +1,186 @@
+//! Memory of the SVSM: frames, heap, the kernel's page table, and stacks.
+//!
+//! The image brings one linear mapping of the private region's free part. Its end becomes the heap of Rust objects, all else
+//! becomes frames, which are reached through a window and never hold a Rust object of ours.
+
+mod heap;
+mod stack;
+
+use core::ptr::NonNull;
+
+use svsm_mm::frame::{Buddy, Frame, FrameMeta, FrameSource, Order};
+use svsm_mm::table::{Attributes, Levels, PageTable, Rights, StaleTlb};
+use svsm_mm::window::DirectWindow;
+use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange, PageSize};
+use svsm_platform::cpu::cr::Cr3;
+use svsm_platform::encryption::Visibility;
+use svsm_platform::irq::LocalIrq;
+use svsm_platform::lock::SpinLock;
+use svsm_platform::once::OnceCell;
+use svsm_stage2::handoff::Handoff;
+use svsm_stage2::layout;
+
+pub(crate) use stack::{Stack, is_kernel_stack};
+
+/// The share of free memory that becomes the heap: one part in this many.
+const HEAP_SHARE: u64 = 4;
+
+/// The heap has no room.
+pub(crate) const EXHAUSTED: svsm_mm::Error = svsm_mm::Error::OutOfFrames { order: Order::SINGLE };
+
+/// Frames of the SVSM, for all CPUs.
+pub(crate) type Frames = SpinLock<Buddy<'static>, LocalIrq>;
+
+/// What is set up once and then lent.
+pub(crate) struct Memory {
+    frames: Frames,
+    window: DirectWindow,
+    kernel: SpinLock<PageTable, LocalIrq>,
+}
+
+static MEMORY: OnceCell<Memory> = OnceCell::new();
+
+/// Takes over the private region.
+///
+/// # Errors
+/// What about the hand-off's free memory or page tables cannot be used.
+pub(crate) fn take_over(handoff: &Handoff, encryption: svsm_platform::encryption::Encryption) -> svsm_mm::Result<()> {
+    let bug = svsm_mm::Error::Bug;
+    let page = PageSize::Size4K.bytes();
+    let free = handoff.heap.gpa_range();
+    // From the end: the heap, and before it the frames' bookkeeping.
+    let heap_bytes = free.len_bytes() / HEAP_SHARE / page * page;
+    let meta_bytes = (Buddy::metadata_len(free) * size_of::<FrameMeta>() as u64).next_multiple_of(page);
+    let objects = free.end().checked_sub(heap_bytes + meta_bytes).ok_or(bug)?;
+    let frames = GpaRange::from_bounds(free.start(), objects).ok_or(bug)?;
+    let shown = GpaRange::from_bounds(handoff.tables.gpa(), objects).ok_or(bug)?;
+    let meta_at = linear(handoff, objects).ok_or(bug)?;
+    let heap_at = meta_at.checked_add(meta_bytes).ok_or(bug)?;
+    let shown_at = linear(handoff, shown.start()).and_then(pointer).ok_or(bug)?;
+
+    heap::lend(pointer(heap_at).ok_or(bug)?, heap_bytes as usize);
+    let meta = bookkeeping(pointer(meta_at).ok_or(bug)?, Buddy::metadata_len(frames) as usize);
+    let mut buddy = Buddy::new(frames, meta)?;
+    // SAFETY: the builder left this memory to the SVSM, which is one of us; the heap and the bookkeeping lie behind it, and
+    // no Rust object is in it.
+    #[expect(unsafe_code, reason = "free memory becomes frames")]
+    unsafe {
+        buddy.add(frames)?;
+    }
+    // SAFETY: the hand-off was checked: tables and free memory are mapped linearly, one behind the other, for good.
+    #[expect(unsafe_code, reason = "the linear mapping becomes a window")]
+    let window = unsafe { DirectWindow::new(shown, shown_at, Visibility::Private)? };
+    // SAFETY: the builder made the tables with `svsm_mm`, and stage2 gave them this encryption. Nobody else has them now.
+    #[expect(unsafe_code, reason = "the builder's page table becomes ours")]
+    let mut kernel = unsafe {
+        let root = Frame::from_raw(handoff.root(), Order::SINGLE).ok_or(bug)?;
+        PageTable::adopt(root, encryption, Levels::Four)
+    };
+    kernel.pin(&window)?;
+    let frames = SpinLock::new(buddy, LocalIrq);
+    let common = kernel_half().ok_or(bug)?;
+    kernel.editor(&mut &frames, &window).populate(common).map_err(|stopped| stopped.cause)?;
+    let kernel = SpinLock::new(kernel, LocalIrq);
+    stack::know_boot_stack(handoff.boot_stack.gva_range());
+    MEMORY.set(Memory { frames, window, kernel }).map_err(|_| bug)
+}
+
+/// The memory that was taken over.
+///
+/// # Errors
+/// None was.
+pub(crate) fn memory() -> svsm_mm::Result<&'static Memory> {
+    MEMORY.value().ok_or(svsm_mm::Error::Bug)
+}
+
+impl Memory {
+    /// The SVSM's free frames.
+    pub(crate) const fn frames(&self) -> &Frames {
+        &self.frames
+    }
+
+    /// The window to them.
+    pub(crate) const fn window(&self) -> &DirectWindow {
+        &self.window
+    }
+
+    /// Maps fresh, cleared frames for the kernel.
+    ///
+    /// # Errors
+    /// Why it did not; nothing is mapped then.
+    pub(crate) fn map_kernel(&self, range: GvaRange) -> svsm_mm::Result<()> {
+        let attributes = Attributes::private(Rights::READ_WRITE).global();
+        let mut kernel = self.kernel.lock();
+        let mut frames = &self.frames;
+        let mut editor = kernel.editor(&mut frames, &self.window);
+        editor.map_fresh(range, attributes, PageSize::Size4K).map_err(|stopped| {
+            // What was mapped stays mapped and unused: nobody was told of it, so nobody can have it in a TLB, but only
+            // a flush could prove that.
+            let (stale, _) = editor.unmap(range);
+            forget(stale);
+            stopped.cause
+        })
+    }
+
+    /// Makes a page table that has the kernel's half in common with all others.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn new_table(&self) -> svsm_mm::Result<PageTable> {
+        let root = (&self.frames).take(Order::SINGLE)?;
+        let common = kernel_half().ok_or(svsm_mm::Error::Bug)?;
+        let kernel = self.kernel.lock();
+        PageTable::new_sharing(root, &kernel, common, &self.window).map_err(|refused| {
+            let _ = (&self.frames).give(refused.frame);
+            refused.error
+        })
+    }
+
+    /// The value of CR3 for kernel code that belongs to no process.
+    ///
+    /// # Errors
+    /// The root cannot be encoded, which `take_over` would have found.
+    pub(crate) fn kernel_cr3(&self) -> svsm_mm::Result<Cr3> {
+        self.kernel.lock().cr3()
+    }
+
+    /// How many bytes of frames are free, and how many there are.
+    pub(crate) fn free_and_total(&self) -> (u64, u64) {
+        let frames = self.frames.lock();
+        (frames.free_frames() * PageSize::Size4K.bytes(), frames.total_frames() * PageSize::Size4K.bytes())
+    }
+}
+
+/// Stale translations of memory that stays out of use need no flush.
+fn forget(stale: StaleTlb) {
+    let _ = stale;
+}
+
+/// The part of the address space that all page tables share.
+fn kernel_half() -> Option<GvaRange> {
+    GvaRange::from_bounds(layout::LINEAR, layout::runtime()?.end())
+}
+
+/// Where the linear mapping, which begins with the tables, shows an address of the private region.
+fn linear(handoff: &Handoff, at: Gpa) -> Option<Gva> {
+    handoff.tables.gva().checked_add(at.checked_offset_from(handoff.tables.gpa())?)
+}
+
+fn pointer(at: Gva) -> Option<NonNull<u8>> {
+    NonNull::new(core::ptr::with_exposed_provenance_mut(at.as_u64() as usize))
+}
+
+/// The frames' bookkeeping, as objects.
+fn bookkeeping(at: NonNull<u8>, count: usize) -> &'static mut [FrameMeta] {
+    let start = at.cast::<FrameMeta>();
+    #[expect(unsafe_code, reason = "memory of the linear mapping becomes objects")]
+    for index in 0..count {
+        // SAFETY: `take_over` set room for `count` elements aside from its own free memory, page-aligned.
+        unsafe { start.add(index).write(FrameMeta::EMPTY) };
+    }
+    // SAFETY: all elements were written above, and `take_over` lends this memory once.
+    #[expect(unsafe_code, reason = "memory of the linear mapping becomes objects")]
+    unsafe {
+        core::slice::from_raw_parts_mut(start.as_ptr(), count)
+    }
+}

@@ -1,0 +1,54 @@
+//! Exceptions and interrupts, once the entry code has saved what they interrupted.
+
+use core::fmt::Write as _;
+
+use svsm_irq::entry::{GsBase, TrapFrame, TrapHandler};
+use svsm_irq::{Cause, Exception, fault};
+use svsm_log::PanicLocation;
+use svsm_platform::cpu::insn;
+use svsm_platform::seam::{Reason, Terminate};
+
+use crate::{areas, cpu, interrupt, machine, panic};
+
+/// What the firmware does with vectors.
+pub(crate) enum Handler {}
+
+impl TrapHandler for Handler {
+    // A host that intercepts RDMSR is a matter of protected platforms.
+    const GS_BASE: GsBase = GsBase::Msr;
+
+    fn handle(frame: &mut TrapFrame) {
+        if fault::land(frame, &areas::faults()) {
+            return;
+        }
+        match Cause::of(frame.vector) {
+            Some(Cause::Exception(Exception::NMI)) if panic::is_ending() => cpu::halt(),
+            Some(Cause::Exception(exception)) => fatal(exception, frame),
+            Some(Cause::Interrupt(vector)) => interrupt::handle(vector),
+            None => {}
+        }
+    }
+
+    fn lost(frame: &TrapFrame) -> ! {
+        // GS may be anyone's, so nothing that logs can be used.
+        let _ = frame;
+        machine::terminator().fatal(Reason::HostViolation)
+    }
+}
+
+/// An exception of the kernel's that nobody expected.
+fn fatal(exception: Exception, frame: &TrapFrame) -> ! {
+    let mut message = panic::Text::new();
+    let _ = write!(
+        message,
+        "{exception} with error code {:#x} at {:#x}, address {:#x}",
+        frame.error_code,
+        frame.rip,
+        insn::read_cr2().map_or(0, |at| at.as_u64()),
+    );
+    panic::end(
+        PanicLocation { file: exception.mnemonic(), line: 0, column: 0 },
+        message.as_str(),
+        panic::Backtrace::from(frame.rip, frame.rbp),
+    )
+}
