@@ -5,8 +5,10 @@
 
 mod bare;
 mod book;
+mod boot;
 mod check;
 mod features;
+mod firmware;
 mod proc;
 mod rules;
 mod setup;
@@ -32,6 +34,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Build the firmware and its image, boot it, show its log, end with its verdict.
+    Boot(boot::Args),
     /// Look for QEMU, a bare-metal `core` and a linker; install what is missing or name the command.
     Setup(setup::Args),
     /// Run every check: format, lints, tests, documentation, features, rules, packaging.
@@ -46,6 +50,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
+        Verb::Boot(args) => boot::command(&args),
         Verb::Setup(args) => setup::command(&args),
         Verb::Test(args) => check::command(&args),
         Verb::Rules => rules::command(),

@@ -1,0 +1,145 @@
+//! `cargo xtask boot`: the firmware, its image, and a run of it.
+
+use crate::firmware::{self, Programs};
+use crate::setup::{self, Bare, Install};
+use crate::{proc, ui, workspace};
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use svsm_igvm::Loader;
+
+/// Options of `cargo xtask boot`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The exit status is the verdict's:
+  0  the firmware passed its own checks and switched the machine off
+  1  it failed them, or said nothing before it switched off
+  2  the command line, a tool or the image is not as it must be
+  3  it crashed or panicked
+  4  it did not end in time
+  5  the software machine or QEMU failed
+
+Examples:
+  cargo xtask boot
+  cargo xtask boot --smp 4 --memory 1G
+  cargo xtask boot --log json --timeout 30
+  cargo xtask boot --debug-image --gdb 1234
+  cargo xtask boot --image some.igvm")]
+pub(crate) struct Args {
+    /// The machine to run on. SEV-SNP and TDX are not built yet.
+    #[arg(long, value_enum, default_value_t = Platform::Native)]
+    platform: Platform,
+    /// How many processors.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    smp: u32,
+    /// How much memory the image sees.
+    #[arg(long, value_name = "SIZE", default_value = "256M")]
+    memory: String,
+    /// Run this image instead of building one.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// How long the run may take, in seconds; 0 for as long as it likes.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+    /// Wait for a debugger on this TCP port of the local host.
+    #[arg(long, value_name = "PORT")]
+    gdb: Option<u16>,
+    /// How the log is shown.
+    #[arg(long, value_enum, default_value_t = Log::Text)]
+    log: Log,
+    /// Build the image for debugging: local records and messages of panics leave the machine too.
+    #[arg(long)]
+    debug_image: bool,
+    /// What starts the image: the software machine, or QEMU's own loader where it has one.
+    #[arg(long, value_enum, default_value_t = Machine::L0)]
+    machine: Machine,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Platform {
+    /// An unprotected PC.
+    Native,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Machine {
+    /// The software machine.
+    L0,
+    /// QEMU without it.
+    Bare,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Log {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// The bytes of the serial port.
+    Raw,
+}
+
+/// `cargo xtask boot`.
+pub(crate) fn command(args: &Args) -> Result<ExitCode> {
+    let qemu = setup::qemu(Install::Allowed)?;
+    let bare = Bare::find(Install::Allowed)?;
+    let programs = Programs::build(&bare)?;
+    let (image, symbols) = match &args.image {
+        Some(image) => (image.clone(), None),
+        None => {
+            let loader = match args.machine {
+                Machine::L0 => Loader::Machine,
+                Machine::Bare => Loader::Qemu,
+            };
+            let built = firmware::image(&programs, loader, args.debug_image)?;
+            (built.file, Some(built.symbols))
+        }
+    };
+    ui::step(&format!(
+        "booting on {} processors with {}",
+        args.smp, args.memory
+    ));
+    let mut run = proc::cargo();
+    run.args(["run", "--quiet", "-p", "svsm-testbed", "--", "run"])
+        .arg(&image)
+        .current_dir(workspace::root());
+    run.arg("--qemu").arg(&qemu.program);
+    match args.machine {
+        Machine::L0 => run.arg("--machine-elf").arg(programs.elf("svsm-machine")?),
+        Machine::Bare => run.args(["--machine", "bare"]),
+    };
+    match symbols {
+        Some(symbols) => run.arg("--symbols").arg(symbols),
+        None => run.arg("--elf").arg(programs.dir()),
+    };
+    run.args([
+        "--platform",
+        &value(&args.platform),
+        "--log",
+        &value(&args.log),
+    ]);
+    run.args([
+        "--smp",
+        &args.smp.to_string(),
+        "--memory",
+        &args.memory,
+        "--timeout",
+        &args.timeout.to_string(),
+    ]);
+    if let Some(port) = args.gdb {
+        run.args(["--gdb", &port.to_string()]);
+    }
+    let status = run.status().context("cannot start the runner")?;
+    Ok(ExitCode::from(
+        status
+            .code()
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(5),
+    ))
+}
+
+fn value(of: &impl clap::ValueEnum) -> String {
+    of.to_possible_value()
+        .map(|value| value.get_name().to_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,106 @@
+//! Building the reference firmware: its programs for the bare machine, and the image they make.
+
+use crate::proc;
+use crate::setup::{BARE_TARGET, Bare};
+use crate::ui;
+use crate::workspace;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use svsm_igvm::report::Report;
+use svsm_igvm::{Loader, Manifest};
+
+/// The programs that a boot needs.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    dir: PathBuf,
+}
+
+/// What goes into one cargo call. Features of programs in one call are unified, so those with an allocator and those
+/// without, those for ring 0 and those for user mode are built apart.
+const GROUPS: &[(&str, &[&str])] = &[
+    ("stage2", &["firmware-stage2"]),
+    ("the SVSM", &["reference-firmware"]),
+    ("user-mode programs", &["init", "worker"]),
+    ("the software machine", &["svsm-machine"]),
+];
+
+impl Programs {
+    /// Builds all of them.
+    pub(crate) fn build(bare: &Bare) -> Result<Self> {
+        for (what, packages) in GROUPS {
+            let start = ui::step(&format!("building {what}"));
+            let mut cargo = bare.cargo("build")?;
+            cargo.args(["--profile", "firmware", "--quiet", "--bins"]);
+            for package in *packages {
+                cargo.args(["-p", package]);
+            }
+            // The log decoder reads levels and texts from the programs; the filter must let all of them in.
+            cargo.env("DEFMT_LOG", "trace");
+            proc::run(&mut cargo)?;
+            ui::note(&format!("done in {}", ui::elapsed(start)));
+        }
+        let dir = workspace::target_dir()?
+            .join("bare")
+            .join(BARE_TARGET)
+            .join("firmware");
+        Ok(Self { dir })
+    }
+
+    /// The ELF file of a program.
+    pub(crate) fn elf(&self, name: &str) -> Result<PathBuf> {
+        let file = self.dir.join(name);
+        if !file.is_file() {
+            bail!("the build brought no {}", file.display());
+        }
+        Ok(file)
+    }
+
+    /// The directory of the ELF files.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// An image on disk.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// The IGVM file.
+    pub(crate) file: PathBuf,
+    /// The list of its programs, for decoding its log.
+    pub(crate) symbols: PathBuf,
+    /// What it is made of.
+    pub(crate) report: Report,
+}
+
+/// Lays the reference firmware out as an image.
+pub(crate) fn image(programs: &Programs, loader: Loader, debug: bool) -> Result<Image> {
+    let start = ui::step(&format!("laying out the image for {loader}"));
+    let mut manifest = Manifest::load(&workspace::root().join("reference-firmware/image.toml"))?;
+    manifest.debug = debug;
+    let mut names = vec!["svsm".to_owned(), "stage2".to_owned()];
+    names.extend(manifest.services.iter().map(|service| service.name.clone()));
+    for name in names {
+        manifest.replace_elf(&name, &programs.elf(&name)?)?;
+    }
+    let image = svsm_igvm::build(&manifest, &svsm_igvm::Options::new(loader))?;
+    let dir = workspace::target_dir()?.join("images");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let debug = if debug { "-debug" } else { "" };
+    let file = dir.join(format!("native-{loader}{debug}.igvm"));
+    let symbols = file.with_extension("symbols.json");
+    write(&file, &image.bytes)?;
+    write(
+        &symbols,
+        serde_json::to_string_pretty(&image.symbols)?.as_bytes(),
+    )?;
+    ui::note(&format!("{} ({})", file.display(), ui::elapsed(start)));
+    Ok(Image {
+        file,
+        symbols,
+        report: image.report,
+    })
+}
+
+fn write(file: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
+}
