@@ -2,7 +2,10 @@
 //!
 //! The builder mapped each area where the hand-off says, and the hand-off was checked: no two areas share a byte. All of this
 //! is private memory, so nobody outside the machine can change it under us.
-#![expect(unsafe_code, reason = "turns addresses of the hand-off into slices, and links the bounds of sections")]
+#![expect(
+    unsafe_code,
+    reason = "turns addresses of the hand-off into slices, and links the bounds of sections"
+)]
 
 use core::ptr;
 use core::slice;
@@ -43,7 +46,10 @@ pub(crate) unsafe fn bytes(area: Area) -> &'static [u8] {
 
 /// The instructions of this image that may fault.
 pub(crate) fn faults() -> FaultEntries<'static> {
-    let (start, end) = (&raw const __start_svsm_faults, &raw const __stop_svsm_faults);
+    let (start, end) = (
+        &raw const __start_svsm_faults,
+        &raw const __stop_svsm_faults,
+    );
     let count = (end.addr() - start.addr()) / size_of::<FaultEntry>();
     // SAFETY: the linker script puts both symbols around the section, which holds entries and nothing else.
     FaultEntries::new(unsafe { slice::from_raw_parts(start, count) })

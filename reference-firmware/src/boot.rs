@@ -34,20 +34,31 @@ pub(crate) extern "sysv64" fn boot(handoff: *const u8) -> ! {
 }
 
 fn bring_up(handoff: &Handoff) -> Result<(), Failure> {
-    let encryption = handoff.run_time.map_or(Encryption::None, |run_time| run_time.encryption);
+    let encryption = handoff
+        .run_time
+        .map_or(Encryption::None, |run_time| run_time.encryption);
     memory::take_over(handoff, encryption).map_err(Failure::Memory)?;
     log::remember(Console::of(handoff), handoff.debug);
     let (free, total) = memory::memory().map_err(Failure::Memory)?.free_and_total();
     info!(public, "{} of {} KiB are free", free >> 10, total >> 10);
     cpu::settle(CpuIndex::BOOT).map_err(Failure::Memory)?;
     let rate = clock::set_up().map_err(Failure::Platform)?;
-    info!(public, "protections are on: {}; the clock runs at {} MHz", cpu::features(), rate.as_u64() / 1_000_000);
+    info!(
+        public,
+        "protections are on: {}; the clock runs at {} MHz",
+        cpu::features(),
+        rate.as_u64() / 1_000_000
+    );
     let own = interrupt::set_up().map_err(|_| Failure::Apic)?;
     interrupt::measure_timer().map_err(|_| Failure::Apic)?;
     let count = smp::survey(handoff, own).map_err(Failure::Others)?;
     let missing = smp::start_others(handoff).map_err(Failure::Others)?;
     info!(public, "{} of {} CPUs run", smp::online(), count);
-    if missing > 0 { Err(Failure::Missing(missing)) } else { Ok(()) }
+    if missing > 0 {
+        Err(Failure::Missing(missing))
+    } else {
+        Ok(())
+    }
 }
 
 /// Why the SVSM cannot start.

@@ -26,7 +26,9 @@ pub(crate) fn set_up() -> svsm_platform::Result<Hertz> {
 
 /// Nanoseconds of the counter; zero before it was set up.
 pub(crate) fn now_ns() -> u64 {
-    CLOCK.value().map_or(0, |clock| clock.rate().to_ns(clock.now().as_u64()))
+    CLOCK
+        .value()
+        .map_or(0, |clock| clock.rate().to_ns(clock.now().as_u64()))
 }
 
 /// Waits at least that long.

@@ -44,7 +44,9 @@ pub(crate) fn begin() {
 /// There is no memory.
 pub(crate) fn make_room(count: usize) -> svsm_mm::Result<()> {
     let mut frames = Vec::new();
-    frames.try_reserve_exact(count).map_err(|_| memory::EXHAUSTED)?;
+    frames
+        .try_reserve_exact(count)
+        .map_err(|_| memory::EXHAUSTED)?;
     frames.extend((0..count).map(|_| CpuSlot::new(FrameStack::new([0; 512]))));
     FRAMES.set(frames).map_err(|_| svsm_mm::Error::Bug)
 }
@@ -67,7 +69,9 @@ pub(crate) fn with_frames<R>(run: impl FnOnce(&mut log::Frames) -> R) -> Option<
 /// # Errors
 /// There is no memory.
 pub(crate) fn settle(index: CpuIndex) -> svsm_mm::Result<&'static Tables> {
-    let head = Box::leak(Box::new(Head { index: index.as_u32() }));
+    let head = Box::leak(Box::new(Head {
+        index: index.as_u32(),
+    }));
     set_gs(head);
     let tables = Tables::new(core::ptr::from_ref(head).addr() as u64)?;
     tables.load();

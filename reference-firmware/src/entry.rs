@@ -1,5 +1,8 @@
 //! The first instruction: stage2 jumps here with a stack and the address of the hand-off block.
-#![expect(unsafe_code, reason = "the entry point is a fixed symbol without a frame of its own")]
+#![expect(
+    unsafe_code,
+    reason = "the entry point is a fixed symbol without a frame of its own"
+)]
 
 use core::arch::naked_asm;
 

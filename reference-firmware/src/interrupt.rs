@@ -3,7 +3,9 @@
 use core::num::NonZeroU32;
 
 use svsm_irq::Vector;
-use svsm_irq::apic::{Apic, ApicId, Command, Divide, LocalApic, ModeError, Target, TimerMode, X2Apic};
+use svsm_irq::apic::{
+    Apic, ApicId, Command, Divide, LocalApic, ModeError, Target, TimerMode, X2Apic,
+};
 use svsm_platform::native::Host;
 use svsm_platform::once::OnceCell;
 

@@ -24,8 +24,10 @@ const RING_BYTES: usize = 16 << 10;
 /// The frames that a CPU is writing.
 pub(crate) type Frames = FrameStack<[u8; 512], bool>;
 
-static CHANNEL: SpinLock<Channel<Console, Vec<u8>>, LocalIrq> =
-    SpinLock::new(Channel::new(Console::NONE, Vec::new(), LocalRecords::Kept), LocalIrq);
+static CHANNEL: SpinLock<Channel<Console, Vec<u8>>, LocalIrq> = SpinLock::new(
+    Channel::new(Console::NONE, Vec::new(), LocalRecords::Kept),
+    LocalIrq,
+);
 static IMAGE: OnceCell<ImageId> = OnceCell::new();
 
 /// Opens the channel. Before this, nothing is logged.
@@ -44,17 +46,28 @@ pub(crate) fn remember(console: Console, debug: bool) {
 }
 
 const fn shown(debug: bool) -> LocalRecords {
-    if debug { LocalRecords::Shown } else { LocalRecords::Kept }
+    if debug {
+        LocalRecords::Shown
+    } else {
+        LocalRecords::Kept
+    }
 }
 
 /// Ends the log with the firmware's own verdict.
 pub(crate) fn verdict(verdict: Verdict) {
-    CHANNEL.lock().send(stamp(), |writer| writer.verdict(stamp(), verdict));
+    CHANNEL
+        .lock()
+        .send(stamp(), |writer| writer.verdict(stamp(), verdict));
 }
 
 /// Takes a frame that a process wrote, under the process's own image id.
 pub(crate) fn process_frame(image: ImageId, class: Class, frame: &[u8]) {
-    let record = Record { stamp: Stamp { image, ..stamp() }, class, kind: Kind::FRAME, payload: frame };
+    let record = Record {
+        stamp: Stamp { image, ..stamp() },
+        class,
+        kind: Kind::FRAME,
+        payload: frame,
+    };
     CHANNEL.lock().submit(&record);
 }
 
@@ -106,7 +119,12 @@ impl Hook for Log {
         let mut channel = CHANNEL.lock();
         match frame.bytes {
             Some(payload) => {
-                channel.submit(&Record { stamp: stamp(), class: frame.class, kind: Kind::FRAME, payload });
+                channel.submit(&Record {
+                    stamp: stamp(),
+                    class: frame.class,
+                    kind: Kind::FRAME,
+                    payload,
+                });
             }
             None => channel.count_lost(frame.class),
         }

@@ -22,7 +22,10 @@ pub(crate) fn know_power(handoff: &Handoff) {
 pub(crate) const fn host() -> Host<'static> {
     // SAFETY: this is ring 0. The firmware reaches the serial port, the power-management register, the reset port, the timer
     // that calibrates another, and the local APIC: none of them changes memory.
-    #[expect(unsafe_code, reason = "vouches for the ports and registers that this firmware uses")]
+    #[expect(
+        unsafe_code,
+        reason = "vouches for the ports and registers that this firmware uses"
+    )]
     unsafe {
         Host::assume_harmless(&[])
     }
@@ -31,7 +34,13 @@ pub(crate) const fn host() -> Host<'static> {
 /// What ends the machine.
 pub(crate) fn terminator() -> Power<Host<'static>> {
     let port = POWER_PORT.load(Ordering::Relaxed);
-    Power::new(host(), SleepControl { port, soft_off: SOFT_OFF })
+    Power::new(
+        host(),
+        SleepControl {
+            port,
+            soft_off: SOFT_OFF,
+        },
+    )
 }
 
 /// The serial port, if there is one.
@@ -44,7 +53,9 @@ impl Console {
 
     /// The serial port of the hand-off, set up.
     pub(crate) fn of(handoff: &Handoff) -> Self {
-        let mut uart = handoff.console_port.map(|port| Uart16550::new(host(), port));
+        let mut uart = handoff
+            .console_port
+            .map(|port| Uart16550::new(host(), port));
         // Where nothing answers, nothing is written.
         if let Some(present) = uart.as_mut().map(|uart| uart.init() == Ok(true))
             && !present

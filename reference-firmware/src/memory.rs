@@ -26,7 +26,9 @@ pub(crate) use stack::{Stack, is_kernel_stack};
 const HEAP_SHARE: u64 = 4;
 
 /// The heap has no room.
-pub(crate) const EXHAUSTED: svsm_mm::Error = svsm_mm::Error::OutOfFrames { order: Order::SINGLE };
+pub(crate) const EXHAUSTED: svsm_mm::Error = svsm_mm::Error::OutOfFrames {
+    order: Order::SINGLE,
+};
 
 /// Frames of the SVSM, for all CPUs.
 pub(crate) type Frames = SpinLock<Buddy<'static>, LocalIrq>;
@@ -44,22 +46,31 @@ static MEMORY: OnceCell<Memory> = OnceCell::new();
 ///
 /// # Errors
 /// What about the hand-off's free memory or page tables cannot be used.
-pub(crate) fn take_over(handoff: &Handoff, encryption: svsm_platform::encryption::Encryption) -> svsm_mm::Result<()> {
+pub(crate) fn take_over(
+    handoff: &Handoff,
+    encryption: svsm_platform::encryption::Encryption,
+) -> svsm_mm::Result<()> {
     let bug = svsm_mm::Error::Bug;
     let page = PageSize::Size4K.bytes();
     let free = handoff.heap.gpa_range();
     // From the end: the heap, and before it the frames' bookkeeping.
     let heap_bytes = free.len_bytes() / HEAP_SHARE / page * page;
-    let meta_bytes = (Buddy::metadata_len(free) * size_of::<FrameMeta>() as u64).next_multiple_of(page);
+    let meta_bytes =
+        (Buddy::metadata_len(free) * size_of::<FrameMeta>() as u64).next_multiple_of(page);
     let objects = free.end().checked_sub(heap_bytes + meta_bytes).ok_or(bug)?;
     let frames = GpaRange::from_bounds(free.start(), objects).ok_or(bug)?;
     let shown = GpaRange::from_bounds(handoff.tables.gpa(), objects).ok_or(bug)?;
     let meta_at = linear(handoff, objects).ok_or(bug)?;
     let heap_at = meta_at.checked_add(meta_bytes).ok_or(bug)?;
-    let shown_at = linear(handoff, shown.start()).and_then(pointer).ok_or(bug)?;
+    let shown_at = linear(handoff, shown.start())
+        .and_then(pointer)
+        .ok_or(bug)?;
 
     heap::lend(pointer(heap_at).ok_or(bug)?, heap_bytes as usize);
-    let meta = bookkeeping(pointer(meta_at).ok_or(bug)?, Buddy::metadata_len(frames) as usize);
+    let meta = bookkeeping(
+        pointer(meta_at).ok_or(bug)?,
+        Buddy::metadata_len(frames) as usize,
+    );
     let mut buddy = Buddy::new(frames, meta)?;
     // SAFETY: the builder left this memory to the SVSM, which is one of us; the heap and the bookkeeping lie behind it, and
     // no Rust object is in it.
@@ -79,10 +90,19 @@ pub(crate) fn take_over(handoff: &Handoff, encryption: svsm_platform::encryption
     kernel.pin(&window)?;
     let frames = SpinLock::new(buddy, LocalIrq);
     let common = kernel_half().ok_or(bug)?;
-    kernel.editor(&mut &frames, &window).populate(common).map_err(|stopped| stopped.cause)?;
+    kernel
+        .editor(&mut &frames, &window)
+        .populate(common)
+        .map_err(|stopped| stopped.cause)?;
     let kernel = SpinLock::new(kernel, LocalIrq);
     stack::know_boot_stack(handoff.boot_stack.gva_range());
-    MEMORY.set(Memory { frames, window, kernel }).map_err(|_| bug)
+    MEMORY
+        .set(Memory {
+            frames,
+            window,
+            kernel,
+        })
+        .map_err(|_| bug)
 }
 
 /// The memory that was taken over.
@@ -113,13 +133,15 @@ impl Memory {
         let mut kernel = self.kernel.lock();
         let mut frames = &self.frames;
         let mut editor = kernel.editor(&mut frames, &self.window);
-        editor.map_fresh(range, attributes, PageSize::Size4K).map_err(|stopped| {
-            // What was mapped stays mapped and unused: nobody was told of it, so nobody can have it in a TLB, but only
-            // a flush could prove that.
-            let (stale, _) = editor.unmap(range);
-            forget(stale);
-            stopped.cause
-        })
+        editor
+            .map_fresh(range, attributes, PageSize::Size4K)
+            .map_err(|stopped| {
+                // What was mapped stays mapped and unused: nobody was told of it, so nobody can have it in a TLB, but only
+                // a flush could prove that.
+                let (stale, _) = editor.unmap(range);
+                forget(stale);
+                stopped.cause
+            })
     }
 
     /// Makes a page table that has the kernel's half in common with all others.
@@ -147,7 +169,10 @@ impl Memory {
     /// How many bytes of frames are free, and how many there are.
     pub(crate) fn free_and_total(&self) -> (u64, u64) {
         let frames = self.frames.lock();
-        (frames.free_frames() * PageSize::Size4K.bytes(), frames.total_frames() * PageSize::Size4K.bytes())
+        (
+            frames.free_frames() * PageSize::Size4K.bytes(),
+            frames.total_frames() * PageSize::Size4K.bytes(),
+        )
     }
 }
 
@@ -163,7 +188,10 @@ fn kernel_half() -> Option<GvaRange> {
 
 /// Where the linear mapping, which begins with the tables, shows an address of the private region.
 fn linear(handoff: &Handoff, at: Gpa) -> Option<Gva> {
-    handoff.tables.gva().checked_add(at.checked_offset_from(handoff.tables.gpa())?)
+    handoff
+        .tables
+        .gva()
+        .checked_add(at.checked_offset_from(handoff.tables.gpa())?)
 }
 
 fn pointer(at: Gva) -> Option<NonNull<u8>> {

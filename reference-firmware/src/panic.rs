@@ -22,11 +22,18 @@ pub(crate) fn is_ending() -> bool {
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     insn::cli();
-    let at = info.location().map_or(PanicLocation { file: "", line: 0, column: 0 }, |location| PanicLocation {
-        file: location.file(),
-        line: location.line(),
-        column: location.column(),
-    });
+    let at = info.location().map_or(
+        PanicLocation {
+            file: "",
+            line: 0,
+            column: 0,
+        },
+        |location| PanicLocation {
+            file: location.file(),
+            line: location.line(),
+            column: location.column(),
+        },
+    );
     let mut message = Text::new();
     // A message that is too long is cut.
     let _ = write!(message, "{}", info.message());
@@ -41,7 +48,12 @@ pub(crate) fn end(at: PanicLocation<'_>, message: &str, trace: Backtrace) -> ! {
         log::in_emergency(|channel, stamp| {
             channel.send(stamp, |writer| writer.panic(stamp, at));
             let payload = message.as_bytes();
-            channel.submit(&Record { stamp, class: Class::Local, kind: Kind::PANIC_MESSAGE, payload });
+            channel.submit(&Record {
+                stamp,
+                class: Class::Local,
+                kind: Kind::PANIC_MESSAGE,
+                payload,
+            });
             channel.send(stamp, |writer| writer.stack_trace(stamp, trace));
         });
     }
@@ -56,11 +68,17 @@ pub(crate) struct Text {
 
 impl Text {
     pub(crate) const fn new() -> Self {
-        Self { bytes: [0; 512], len: 0 }
+        Self {
+            bytes: [0; 512],
+            len: 0,
+        }
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        self.bytes.get(..self.len).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default()
+        self.bytes
+            .get(..self.len)
+            .and_then(|bytes| core::str::from_utf8(bytes).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -89,13 +107,23 @@ impl Backtrace {
     pub(crate) fn here() -> Self {
         let frame: u64;
         // SAFETY: reads a register.
-        unsafe { core::arch::asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack, preserves_flags)) };
-        Self { frame, first: None, left: StackTrace::MAX_ADDRESSES }
+        unsafe {
+            core::arch::asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack, preserves_flags))
+        };
+        Self {
+            frame,
+            first: None,
+            left: StackTrace::MAX_ADDRESSES,
+        }
     }
 
     /// From an interrupted instruction on, whose frame pointer was `frame`.
     pub(crate) const fn from(rip: u64, frame: u64) -> Self {
-        Self { frame, first: Some(rip), left: StackTrace::MAX_ADDRESSES }
+        Self {
+            frame,
+            first: Some(rip),
+            left: StackTrace::MAX_ADDRESSES,
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! The other CPUs.
-#![expect(unsafe_code, reason = "other CPUs enter here, through a mailbox in low memory")]
+#![expect(
+    unsafe_code,
+    reason = "other CPUs enter here, through a mailbox in low memory"
+)]
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -51,13 +54,23 @@ pub(crate) fn survey(handoff: &Handoff, own: ApicId) -> Result<usize, Failure> {
     let others: Vec<ApicId> = match listed {
         Some(madt) => {
             let ids = madt.apic_ids(&mut room).map_err(Failure::Image)?;
-            ids.iter().copied().map(ApicId::new).filter(|id| *id != own).collect()
+            ids.iter()
+                .copied()
+                .map(ApicId::new)
+                .filter(|id| *id != own)
+                .collect()
         }
         // Without a list, identities are taken to count from zero, as on every small machine.
         None => match area(handoff, Parameter::VpCount) {
             Some(bytes) => {
-                let count = params::vp_count(Claim::new(bytes)).map_err(Failure::Image)?.get();
-                (0..count).map(ApicId::new).filter(|id| *id != own).take(MAX_CPUS - 1).collect()
+                let count = params::vp_count(Claim::new(bytes))
+                    .map_err(Failure::Image)?
+                    .get();
+                (0..count)
+                    .map(ApicId::new)
+                    .filter(|id| *id != own)
+                    .take(MAX_CPUS - 1)
+                    .collect()
             }
             None => Vec::new(),
         },
@@ -80,13 +93,21 @@ pub(crate) fn start_others(handoff: &Handoff) -> Result<usize, Failure> {
     // SAFETY: the builder mapped a cleared page for the mailbox, which is made of atomics; it stays for ever.
     let mailbox = unsafe { &*at };
     let mut start = ApStart::new(handoff, mailbox, Timing::USUAL);
-    let cr3 = memory::memory().and_then(memory::Memory::kernel_cr3).map_err(Failure::Memory)?;
-    let entry = Gva::new((ap_entry as *const ()).addr() as u64).ok_or(Failure::Memory(svsm_mm::Error::Bug))?;
+    let cr3 = memory::memory()
+        .and_then(memory::Memory::kernel_cr3)
+        .map_err(Failure::Memory)?;
+    let entry = Gva::new((ap_entry as *const ()).addr() as u64)
+        .ok_or(Failure::Memory(svsm_mm::Error::Bug))?;
     let mut missing = 0;
     for (index, id) in (0..).zip(ids).skip(1) {
         // The CPU keeps its stack for ever.
         let stack = ManuallyDrop::new(Stack::new().map_err(Failure::Memory)?);
-        let order = Order { cr3: cr3.bits(), stack_top: stack.top(), entry, argument: index };
+        let order = Order {
+            cr3: cr3.bits(),
+            stack_top: stack.top(),
+            entry,
+            argument: index,
+        };
         let before = online();
         match start.start(id.as_u32(), &order, &mut Signal) {
             Ok(()) => wait_for(before + 1),
@@ -120,7 +141,9 @@ pub(crate) enum Failure {
 
 fn area(handoff: &Handoff, parameter: Parameter) -> Option<&'static [u8]> {
     // SAFETY: the area is one of the checked hand-off, and the builder maps parameters read-only.
-    handoff.parameter(parameter).map(|area| unsafe { areas::bytes(area) })
+    handoff
+        .parameter(parameter)
+        .map(|area| unsafe { areas::bytes(area) })
 }
 
 /// Interrupts that start CPUs, by the local APIC.
@@ -134,7 +157,9 @@ impl StartSignal for Signal {
     }
 
     fn startup(&mut self, apic_id: u32, page: Gpa) -> Result<(), Self::Error> {
-        let Some(page) = StartPage::new(page) else { return Ok(()) };
+        let Some(page) = StartPage::new(page) else {
+            return Ok(());
+        };
         // SAFETY: the page is the hand-off's trampoline, which leads to the mailbox and from there to `ap_entry`.
         let command = unsafe { Command::start_up(Target::One(ApicId::new(apic_id)), page) };
         interrupt::send(command)

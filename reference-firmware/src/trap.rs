@@ -47,7 +47,11 @@ fn fatal(exception: Exception, frame: &TrapFrame) -> ! {
         insn::read_cr2().map_or(0, |at| at.as_u64()),
     );
     panic::end(
-        PanicLocation { file: exception.mnemonic(), line: 0, column: 0 },
+        PanicLocation {
+            file: exception.mnemonic(),
+            line: 0,
+            column: 0,
+        },
         message.as_str(),
         panic::Backtrace::from(frame.rip, frame.rbp),
     )

@@ -34,17 +34,23 @@ impl Tables {
             let chain = [slot()?];
             // SAFETY: the segment lives for ever, and nobody else writes its exception stacks. The chain is new, `last` ends
             // chains of this CPU only, and `settle` has set GS base to this value for good.
-            unsafe { ist::link(&chain, &last, tss, stack, gs_base) }.map_err(|_| svsm_mm::Error::Bug)?;
+            unsafe { ist::link(&chain, &last, tss, stack, gs_base) }
+                .map_err(|_| svsm_mm::Error::Bug)?;
         }
         let base = gva(tss.as_ptr().addr())?;
-        let gdt = NonNull::from(Box::leak(Box::new(GdtTable::new().with_tss(base, TssLength::PLAIN))));
+        let gdt = NonNull::from(Box::leak(Box::new(
+            GdtTable::new().with_tss(base, TssLength::PLAIN),
+        )));
         let _ = idt();
         Ok(Box::leak(Box::new(Self { gdt, tss })))
     }
 
     /// Makes the processor use them.
     pub(super) fn load(&self) {
-        let (Some(gdt), Some(idt)) = (Gva::new(self.gdt.as_ptr().addr() as u64), Gva::new(ptr::from_ref(idt()).addr() as u64)) else {
+        let (Some(gdt), Some(idt)) = (
+            Gva::new(self.gdt.as_ptr().addr() as u64),
+            Gva::new(ptr::from_ref(idt()).addr() as u64),
+        ) else {
             return;
         };
         // SAFETY: the table lives for ever and describes flat segments for the code and data in use.
@@ -86,7 +92,10 @@ fn idt() -> &'static IdtTable {
 fn slot() -> svsm_mm::Result<ist::Slot> {
     let stack = core::mem::ManuallyDrop::new(Stack::new()?);
     let start = ptr::with_exposed_provenance_mut::<u8>(stack.range().start().as_u64() as usize);
-    let memory = NonNull::slice_from_raw_parts(NonNull::new(start).ok_or(svsm_mm::Error::Bug)?, stack.range().len_bytes() as usize);
+    let memory = NonNull::slice_from_raw_parts(
+        NonNull::new(start).ok_or(svsm_mm::Error::Bug)?,
+        stack.range().len_bytes() as usize,
+    );
     // SAFETY: the stack is mapped in the kernel's half of every address space, and as it is never dropped, nobody else uses it.
     unsafe { ist::Slot::new(memory) }.map_err(|_| svsm_mm::Error::Bug)
 }

@@ -22,7 +22,13 @@ struct Pool {
     idle: Vec<u64>,
 }
 
-static POOL: SpinLock<Pool, LocalIrq> = SpinLock::new(Pool { made: 0, idle: Vec::new() }, LocalIrq);
+static POOL: SpinLock<Pool, LocalIrq> = SpinLock::new(
+    Pool {
+        made: 0,
+        idle: Vec::new(),
+    },
+    LocalIrq,
+);
 static BOOT_STACK: OnceCell<GvaRange> = OnceCell::new();
 
 /// A stack of its own for a task, a CPU or a kind of exception.
@@ -40,15 +46,22 @@ impl Stack {
     pub(crate) fn new() -> svsm_mm::Result<Self> {
         let mut pool = POOL.lock();
         if let Some(number) = pool.idle.pop() {
-            return Ok(Self { number, range: range(number)? });
+            return Ok(Self {
+                number,
+                range: range(number)?,
+            });
         }
         let number = pool.made;
         let range = range(number)?;
         memory()?.map_kernel(range)?;
         // So that giving it back needs no memory.
-        let room = usize::try_from(number).unwrap_or(usize::MAX).saturating_add(1);
+        let room = usize::try_from(number)
+            .unwrap_or(usize::MAX)
+            .saturating_add(1);
         let missing = room.saturating_sub(pool.idle.len());
-        pool.idle.try_reserve(missing).map_err(|_| super::EXHAUSTED)?;
+        pool.idle
+            .try_reserve(missing)
+            .map_err(|_| super::EXHAUSTED)?;
         pool.made = number + 1;
         Ok(Self { number, range })
     }
@@ -73,9 +86,15 @@ impl Drop for Stack {
 fn range(number: u64) -> svsm_mm::Result<GvaRange> {
     let bug = svsm_mm::Error::Bug;
     let space = layout::runtime().ok_or(bug)?;
-    let offset = number.checked_mul(STRIDE_BYTES).and_then(|offset| offset.checked_add(PageSize::Size4K.bytes()));
-    let start = offset.and_then(|offset| space.start().checked_add(offset)).ok_or(bug)?;
-    GvaRange::new(start, STACK_BYTES).filter(|range| space.contains_range(range)).ok_or(bug)
+    let offset = number
+        .checked_mul(STRIDE_BYTES)
+        .and_then(|offset| offset.checked_add(PageSize::Size4K.bytes()));
+    let start = offset
+        .and_then(|offset| space.start().checked_add(offset))
+        .ok_or(bug)?;
+    GvaRange::new(start, STACK_BYTES)
+        .filter(|range| space.contains_range(range))
+        .ok_or(bug)
 }
 
 /// Remembers where the builder put the first stack.
@@ -88,11 +107,17 @@ pub(crate) fn is_kernel_stack(at: u64, len_bytes: u64) -> bool {
     let Some(wanted) = Gva::new(at).and_then(|at| GvaRange::new(at, len_bytes)) else {
         return false;
     };
-    if BOOT_STACK.value().is_some_and(|boot| boot.contains_range(&wanted)) {
+    if BOOT_STACK
+        .value()
+        .is_some_and(|boot| boot.contains_range(&wanted))
+    {
         return true;
     }
-    let number = layout::runtime().and_then(|space| wanted.start().checked_offset_from(space.start()));
-    let Some(number) = number.map(|offset| offset / STRIDE_BYTES) else { return false };
+    let number =
+        layout::runtime().and_then(|space| wanted.start().checked_offset_from(space.start()));
+    let Some(number) = number.map(|offset| offset / STRIDE_BYTES) else {
+        return false;
+    };
     // A panic must not wait for the pool; then the trace is shorter.
     let made = POOL.try_lock().map_or(0, |pool| pool.made);
     number < made && range(number).is_ok_and(|stack| stack.contains_range(&wanted))

@@ -71,12 +71,21 @@ impl Space {
     /// # Errors
     /// Why there is none.
     pub(crate) fn load(file: &[u8]) -> Result<(Self, Start), SpaceError> {
-        let limits = Limits { space: range(PROGRAMS, PROGRAMS_END)?, pages: PageCount::new(MAX_PAGES) };
+        let limits = Limits {
+            space: range(PROGRAMS, PROGRAMS_END)?,
+            pages: PageCount::new(MAX_PAGES),
+        };
         let plan = Program::plan(file, &limits).map_err(SpaceError::Program)?;
         let memory = memory::memory()?;
         let table = memory.new_table()?;
         let cr3 = table.cr3()?;
-        let mut space = Self { table: Some(table), cr3, mapped: Vec::new(), asked: gva(ASKED)?, pages: 0 };
+        let mut space = Self {
+            table: Some(table),
+            cr3,
+            mapped: Vec::new(),
+            asked: gva(ASKED)?,
+            pages: 0,
+        };
         for segment in plan.segments() {
             let rights = match segment.rights() {
                 program::Rights::Read => Rights::READ,
@@ -84,14 +93,24 @@ impl Space {
                 program::Rights::Execute => Rights::READ_EXECUTE,
             };
             space.map(memory, segment.pages(), rights)?;
-            for page in segment.pages().pages(PageSize::Size4K).ok_or(SpaceError::Invalid)? {
+            for page in segment
+                .pages()
+                .pages(PageSize::Size4K)
+                .ok_or(SpaceError::Invalid)?
+            {
                 let (lead, bytes) = segment.contents(page);
                 space.fill(memory, page, lead as u64, bytes)?;
             }
         }
         let stack = range(STACK_END - STACK_BYTES, STACK_END)?;
         space.map(memory, stack, Rights::READ_WRITE)?;
-        Ok((space, Start { entry: plan.entry(), stack: stack.end() }))
+        Ok((
+            space,
+            Start {
+                entry: plan.entry(),
+                stack: stack.end(),
+            },
+        ))
     }
 
     /// The root of its page table, as the processor wants it.
@@ -109,7 +128,10 @@ impl Space {
         if rights & !known != 0 || pages == 0 {
             return Err(SpaceError::Invalid);
         }
-        let (write, execute) = (rights & map_rights::WRITE != 0, rights & map_rights::EXECUTE != 0);
+        let (write, execute) = (
+            rights & map_rights::WRITE != 0,
+            rights & map_rights::EXECUTE != 0,
+        );
         let rights = Rights::new(write, execute).map_err(|_| SpaceError::Invalid)?;
         let bytes = pages.checked_mul(PAGE_BYTES).ok_or(SpaceError::Quota)?;
         let range = GvaRange::new(self.asked, bytes).ok_or(SpaceError::Quota)?;
@@ -118,7 +140,10 @@ impl Space {
         }
         self.map(memory::memory()?, range, rights)?;
         // A page between two of them stays unmapped.
-        self.asked = range.end().checked_add(PAGE_BYTES).ok_or(SpaceError::Quota)?;
+        self.asked = range
+            .end()
+            .checked_add(PAGE_BYTES)
+            .ok_or(SpaceError::Quota)?;
         Ok(range.start())
     }
 
@@ -130,9 +155,15 @@ impl Space {
     /// There is no such piece.
     pub(crate) fn give_back(&mut self, at: u64, len_bytes: u64) -> Result<(), SpaceError> {
         let pages = len_bytes.div_ceil(PAGE_BYTES);
-        let piece = |range: &GvaRange| range.start().as_u64() == at && range.len_bytes() / PAGE_BYTES == pages;
+        let piece = |range: &GvaRange| {
+            range.start().as_u64() == at && range.len_bytes() / PAGE_BYTES == pages
+        };
         let given = |range: &GvaRange| (ASKED..ASKED_END).contains(&range.start().as_u64());
-        let place = self.mapped.iter().position(|range| given(range) && piece(range)).ok_or(SpaceError::Invalid)?;
+        let place = self
+            .mapped
+            .iter()
+            .position(|range| given(range) && piece(range))
+            .ok_or(SpaceError::Invalid)?;
         let range = self.mapped.swap_remove(place);
         self.pages -= pages;
         self.unmap(memory::memory()?, range)
@@ -140,7 +171,11 @@ impl Space {
 
     fn map(&mut self, memory: &Memory, range: GvaRange, rights: Rights) -> Result<(), SpaceError> {
         let pages = range.len_bytes() / PAGE_BYTES;
-        let total = self.pages.checked_add(pages).filter(|total| *total <= MAX_PAGES).ok_or(SpaceError::Quota)?;
+        let total = self
+            .pages
+            .checked_add(pages)
+            .filter(|total| *total <= MAX_PAGES)
+            .ok_or(SpaceError::Quota)?;
         self.mapped.try_reserve(1).map_err(|_| memory::EXHAUSTED)?;
         let table = self.table.as_mut().ok_or(svsm_mm::Error::Bug)?;
         let mut frames = memory.frames();
@@ -174,9 +209,17 @@ impl Space {
     }
 
     /// Writes the first contents of a page.
-    fn fill(&self, memory: &Memory, page: Gva, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {
+    fn fill(
+        &self,
+        memory: &Memory,
+        page: Gva,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), SpaceError> {
         let table = self.table.as_ref().ok_or(svsm_mm::Error::Bug)?;
-        let frame = table.translate(memory.window(), page)?.ok_or(svsm_mm::Error::NotMapped { at: page })?;
+        let frame = table
+            .translate(memory.window(), page)?
+            .ok_or(svsm_mm::Error::NotMapped { at: page })?;
         // SAFETY: the frame was taken for this page when it was mapped, and the process does not run yet.
         #[expect(unsafe_code, reason = "fills a page of a process")]
         let mapping = unsafe { memory.window().map(frame, Visibility::Private)? };
@@ -189,7 +232,10 @@ impl Drop for Space {
     fn drop(&mut self) {
         let Ok(memory) = memory::memory() else { return };
         let mapped = core::mem::take(&mut self.mapped);
-        let emptied = mapped.into_iter().map(|range| self.unmap(memory, range)).fold(true, |all, one| all && one.is_ok());
+        let emptied = mapped
+            .into_iter()
+            .map(|range| self.unmap(memory, range))
+            .fold(true, |all, one| all && one.is_ok());
         if let Some(table) = self.table.take()
             && emptied
         {

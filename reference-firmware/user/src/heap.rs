@@ -25,8 +25,15 @@ struct Kernel;
 // SAFETY: what it claims is memory that the kernel has just mapped for this process, and nobody else's.
 unsafe impl Source for Kernel {
     fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
-        let wanted = layout.size().checked_add(layout.align()).and_then(|bytes| bytes.checked_add(OVERHEAD_BYTES));
-        let bytes = wanted.ok_or(())?.max(PIECE_BYTES).checked_next_multiple_of(4096).ok_or(())?;
+        let wanted = layout
+            .size()
+            .checked_add(layout.align())
+            .and_then(|bytes| bytes.checked_add(OVERHEAD_BYTES));
+        let bytes = wanted
+            .ok_or(())?
+            .max(PIECE_BYTES)
+            .checked_next_multiple_of(4096)
+            .ok_or(())?;
         let at = calls::call2(Number::MAP, bytes as u64, map_rights::WRITE).map_err(drop)?;
         let at = ptr::with_exposed_provenance_mut(at as usize);
         // SAFETY: the kernel mapped this many bytes there, zeroed, for this process alone.

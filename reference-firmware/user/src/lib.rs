@@ -28,4 +28,7 @@ pub use svsm_syscall::abi;
 pub const PANIC: u32 = 101;
 
 #[cfg(target_os = "none")]
-svsm_log::define_log_macros!(#[macro_export] svsm_user::log::Log);
+svsm_log::define_log_macros!(
+    #[macro_export]
+    svsm_user::log::Log
+);

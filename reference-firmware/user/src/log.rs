@@ -37,17 +37,34 @@ impl Hook for Log {
         };
         if let Some(bytes) = frame.bytes {
             // A log that the kernel does not take is no reason to stop.
-            let _ = calls::call3(Number::LOG_RECORD, class, bytes.as_ptr().addr() as u64, bytes.len() as u64);
+            let _ = calls::call3(
+                Number::LOG_RECORD,
+                class,
+                bytes.as_ptr().addr() as u64,
+                bytes.len() as u64,
+            );
         }
     }
 }
 
 /// Writes text to the log, without a level and without `defmt`. It stays inside the machine.
 pub fn text(text: &str) {
-    let _ = calls::call3(Number::WRITE, LOG_HANDLE.into(), text.as_ptr().addr() as u64, text.len() as u64);
+    let _ = calls::call3(
+        Number::WRITE,
+        LOG_HANDLE.into(),
+        text.as_ptr().addr() as u64,
+        text.len() as u64,
+    );
 }
 
 /// Says where this process panicked.
 pub(crate) fn panicked(file: &str, line: u32) {
-    svsm_log::log!(crate::log::Log, error, public, "panicked at {}:{}", file, line);
+    svsm_log::log!(
+        crate::log::Log,
+        error,
+        public,
+        "panicked at {}:{}",
+        file,
+        line
+    );
 }

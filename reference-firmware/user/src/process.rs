@@ -15,7 +15,11 @@ pub struct Child {
 /// # Errors
 /// [`SysError::NOT_FOUND`] if there is none of that name; others if it cannot be loaded.
 pub fn spawn(name: &str) -> Result<Child, SysError> {
-    let handle = calls::call2(Number::SPAWN, name.as_ptr().addr() as u64, name.len() as u64)?;
+    let handle = calls::call2(
+        Number::SPAWN,
+        name.as_ptr().addr() as u64,
+        name.len() as u64,
+    )?;
     Ok(Child { handle })
 }
 

@@ -12,7 +12,12 @@ entry!(main);
 const WORKERS: usize = 3;
 
 fn main() -> u32 {
-    info!(public, "user mode is up after {} us, on CPU {}", time::now().as_micros(), process::cpu());
+    info!(
+        public,
+        "user mode is up after {} us, on CPU {}",
+        time::now().as_micros(),
+        process::cpu()
+    );
     svsm_user::log::text("this line has no level and stays inside\n");
     let failed = checks::all() + workers();
     match failed {

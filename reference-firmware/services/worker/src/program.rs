@@ -15,12 +15,22 @@ fn main() -> u32 {
     let mut cpus = BTreeSet::new();
     let mut primes = 0;
     for number in 2..LIMIT {
-        primes += usize::from((2..).take_while(|factor| factor * factor <= number).all(|factor| number % factor != 0));
+        primes += usize::from(
+            (2..)
+                .take_while(|factor| factor * factor <= number)
+                .all(|factor| number % factor != 0),
+        );
         if number % 1000 == 0 {
             cpus.insert(process::cpu());
             process::yield_now();
         }
     }
-    info!(public, "process {} counted {} primes on {} CPUs", process::id(), primes, cpus.len());
+    info!(
+        public,
+        "process {} counted {} primes on {} CPUs",
+        process::id(),
+        primes,
+        cpus.len()
+    );
     u32::from(primes != PRIMES)
 }

@@ -17,9 +17,15 @@ const CHECKS: &[Check] = &[
     ("memory of the kernel is refused", kernel_memory),
     ("memory that is not there is refused", missing_memory),
     ("a buffer that wraps around is refused", wrapping_buffer),
-    ("a program that is not there is not started", missing_program),
+    (
+        "a program that is not there is not started",
+        missing_program,
+    ),
     ("a handle that nobody has is refused", missing_handle),
-    ("memory that is both writable and executable is refused", writable_code),
+    (
+        "memory that is both writable and executable is refused",
+        writable_code,
+    ),
     ("both ways into the kernel lead to the same call", both_ways),
 ];
 
@@ -43,7 +49,8 @@ fn heap() -> bool {
     let sum: u64 = squares.values().sum();
     drop(squares);
     let large = alloc::vec![0x5a_u8; 300 << 10];
-    sum == (0..2000).map(|number| number * number).sum::<u64>() && large.iter().all(|byte| *byte == 0x5a)
+    sum == (0..2000).map(|number| number * number).sum::<u64>()
+        && large.iter().all(|byte| *byte == 0x5a)
 }
 
 fn clock() -> bool {
