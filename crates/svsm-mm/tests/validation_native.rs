@@ -1,5 +1,4 @@
 //! The tracker keeps its word on a machine where accepting does nothing, too.
-#![expect(clippy::unwrap_used, reason = "what fails here is the test")]
 
 use svsm_mm::validation::{Block, PageUse, StateError, Tracked, Validation};
 use svsm_platform::addr::{Gpa, GpaRange};
