@@ -18,7 +18,10 @@ pub enum Event {
     /// The machine ends the run.
     Verdict(Box<End>),
     /// Numbers by name, since the start.
-    Counters(Counters),
+    Counters {
+        /// All of them, in place of those that came before.
+        counters: Counters,
+    },
     /// Any other event.
     #[serde(untagged)]
     Other(Map<String, Value>),
@@ -248,7 +251,9 @@ impl Event {
                     more: fields,
                 })))
             }
-            Some("counters") => Ok(Self::Counters(Counters(numbers(&Value::Object(fields))))),
+            Some("counters") => Ok(Self::Counters {
+                counters: Counters(numbers(&Value::Object(fields))),
+            }),
             Some(_) => Ok(Self::Other(fields)),
             None => Err(missing("event")),
         }

@@ -95,7 +95,9 @@ fn configure(args: &RunArgs, images: Images, cancel: Cancel) -> Run {
 }
 
 fn explain_gdb(images: &Images, machine_elf: Option<&Path>, port: u16) {
-    eprint!("svsm-testbed: waiting for a debugger, which then says `continue`:\n  gdb");
+    eprint!(
+        "svsm-testbed: waiting for a debugger, which then says `continue`:\n  gdb -ex 'set confirm off'"
+    );
     for file in images
         .iter()
         .map(svsm_testbed::images::Image::path)

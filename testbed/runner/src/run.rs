@@ -93,7 +93,7 @@ pub struct Run {
 
 impl Run {
     /// The least memory an image can be given.
-    pub const MIN_MEMORY: u64 = 1 << 20;
+    pub const MIN_MEMORY: u64 = 32 << 20;
 
     /// A run of `image` on one CPU with 256 MiB, for at most a minute.
     pub fn new(image: impl Into<PathBuf>) -> Self {
@@ -284,7 +284,7 @@ impl Run {
             return bad("counting instructions takes a machine with one CPU");
         }
         if self.memory < Self::MIN_MEMORY || !self.memory.is_multiple_of(4096) {
-            return bad("memory is at least 1 MiB, in whole pages");
+            return bad("memory is at least 32 MiB, in whole pages");
         }
         if self.stop_when_expected && self.expected.is_empty() {
             return bad("to stop when expected texts came takes a text to expect");

@@ -272,7 +272,7 @@ impl<'a> Watch<'a> {
         match event {
             // The first verdict counts: whatever comes after it is about the machine's own end.
             Event::Verdict(end) => self.end = self.end.take().or(Some((*end, Instant::now()))),
-            Event::Counters(counters) => self.counters = counters,
+            Event::Counters { counters } => self.counters = counters,
             other @ Event::Other(_) => {
                 if self.events.len() >= Outcome::MAX_EVENTS {
                     self.events.pop_front();

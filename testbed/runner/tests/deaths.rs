@@ -350,7 +350,8 @@ fn nonsense_is_refused_before_anything_starts() {
     let refused = |run: Run| matches!(run.start(&mut |_| ()), Err(Error::BadSetting(_)));
     assert!(refused(stage.run(&[]).cpus(0)));
     assert!(refused(stage.run(&[]).cpus(2).icount(true)));
-    assert!(refused(stage.run(&[]).memory(5000)));
+    assert!(refused(stage.run(&[]).memory((64 << 20) + 1)));
+    assert!(refused(stage.run(&[]).memory(16 << 20)));
     assert!(refused(stage.run(&[]).stop_when_expected(true)));
     let missing = Run::new("/nonexistent")
         .machine_elf("/nonexistent")

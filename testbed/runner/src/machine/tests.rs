@@ -22,7 +22,7 @@ fn verdicts_carry_registers() {
 fn counters_are_flattened() {
     let line =
         r#"{"event":"counters","cpus":[{"exits":{"cpuid":3,"hlt":"0x4"}},{"exits":{"cpuid":5}}]}"#;
-    let Event::Counters(counters) = Event::parse(line).unwrap() else {
+    let Event::Counters { counters } = Event::parse(line).unwrap() else {
         panic!("not counters")
     };
     let expected = [
