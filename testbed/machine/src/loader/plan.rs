@@ -503,9 +503,13 @@ fn check_section(header: &Header<'_>, last: &mut u32) -> Result<(), Reason> {
             true
         }
         // We load everything where it is linked, as if no region could move.
-        T::IGVM_VHT_RELOCATABLE_REGION => body::<IGVM_VHS_RELOCATABLE_REGION>(header).is_ok(),
+        T::IGVM_VHT_RELOCATABLE_REGION => {
+            body::<IGVM_VHS_RELOCATABLE_REGION>(header)?;
+            true
+        }
         T::IGVM_VHT_PAGE_TABLE_RELOCATION_REGION => {
-            body::<IGVM_VHS_PAGE_TABLE_RELOCATION>(header).is_ok()
+            body::<IGVM_VHS_PAGE_TABLE_RELOCATION>(header)?;
+            true
         }
         // Documents about the image (CoRIM) and policies of other platforms.
         T(0x104..=0x106) => true,
