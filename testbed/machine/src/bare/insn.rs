@@ -142,6 +142,28 @@ pub(super) fn swallow_nmi() {
     unsafe { asm!("stgi", "nop", "clgi", options(nostack, preserves_flags)) };
 }
 
+/// IRET to the next instruction: ends the masking of NMIs that a guest's handler left.
+pub(super) fn unmask_nmis() {
+    // SAFETY: returns to the label with the same stack, flags and segments.
+    unsafe {
+        asm!(
+            "mov {stack}, rsp",
+            "mov {segment:e}, ss",
+            "push {segment}",
+            "push {stack}",
+            "pushfq",
+            "mov {segment:e}, cs",
+            "push {segment}",
+            "lea {segment}, [rip + 2f]",
+            "push {segment}",
+            "iretq",
+            "2:",
+            stack = out(reg) _,
+            segment = out(reg) _,
+        );
+    }
+}
+
 /// Switches the APIC on, in x2APIC mode. The guest finds it so.
 pub(super) fn x2apic_on() {
     let base = rdmsr(APIC_BASE);

@@ -65,6 +65,7 @@ pub(super) fn run(
         vcpu,
         heard: 0,
         last_exit: None,
+        nmi: GuestNmi::default(),
     }
     .run()
 }
@@ -79,6 +80,22 @@ struct Runner<'a, 'v> {
     /// How many rings of the bell were answered.
     heard: u64,
     last_exit: Option<u64>,
+    nmi: GuestNmi,
+}
+
+/// How the guest's NMIs stand.
+///
+/// NMIs are intercepted, so that one can be a bell. To give the guest one, the intercept is
+/// lifted and a real NMI sent to this very CPU: the CPU itself then masks further ones until
+/// the handler's IRET, which is intercepted in turn to bring the first intercept back.
+#[derive(Clone, Copy, Debug, Default)]
+struct GuestNmi {
+    /// One is to be given as soon as no handler runs.
+    owed: bool,
+    /// The guest's handler runs, or is about to.
+    handled: bool,
+    /// The guest is at its handler's IRET: NMIs are masked for one more instruction.
+    at_iret: bool,
 }
 
 impl Runner<'_, '_> {
@@ -98,7 +115,8 @@ impl Runner<'_, '_> {
             self.park();
         }
         if mail.has_init() {
-            self.guest_has_nmis(false);
+            self.intercept_nmis(true);
+            self.nmi = GuestNmi::default();
             insn::apic_reset();
             self.slot.set_state(State::WaitsForStart);
             self.end_if_all_halted();
@@ -109,13 +127,21 @@ impl Runner<'_, '_> {
             self.vcpu.start_up(page);
             self.slot.set_state(State::Runs);
         }
-        if mail.has_nmi() && self.slot.state() != State::WaitsForStart {
-            self.give_nmi();
+        if mail.has_nmi() {
+            self.owe_nmi();
         }
     }
 
     /// Runs the guest up to its next exit, and answers that.
     fn step(&mut self) {
+        if self.nmi.owed && self.nmi.at_iret {
+            // A bell for oneself: after the IRET, the guest exits at once.
+            self.slot
+                .post(Mail::default(), |id| insn::send(icr::nmi_to(id)));
+        } else if self.nmi.owed && !self.nmi.handled {
+            self.give_nmi();
+        }
+        self.nmi.at_iret = false;
         // SAFETY: the addresses are those of this CPU; `site.prepare` gave the block maps and
         // tables that leave L0's pages out; every CPU runs with the flag clear from
         // `activate` on.
@@ -139,11 +165,14 @@ impl Runner<'_, '_> {
         match exit {
             Exit::Nmi => match self.slot.answer_bell(self.heard, insn::swallow_nmi) {
                 Some(heard) => self.heard = heard,
-                // It stays pending, and is delivered at the next entry.
-                None => self.guest_has_nmis(true),
+                // Nobody's bell: it stays pending, and is delivered at the next entry.
+                None => self.intercept_nmis(false),
             },
-            // The end of the guest's handler. The instruction itself follows at the next entry.
-            Exit::Iret => self.guest_has_nmis(false),
+            // The instruction itself follows at the next entry.
+            Exit::Iret => {
+                self.intercept_nmis(true);
+                self.nmi.at_iret = true;
+            }
             exit => {
                 let Self {
                     site, index, vcpu, ..
@@ -162,6 +191,11 @@ impl Runner<'_, '_> {
         if !self.vcpu.interrupts_on() {
             self.slot.set_state(State::HaltedForGood);
             self.end_if_all_halted();
+            if self.nmi.handled {
+                // The bell must be heard, and the guest never goes on from here: another NMI
+                // is masked for it, and INIT forgets everything.
+                insn::unmask_nmis();
+            }
             return;
         }
         let start = insn::rdtsc();
@@ -174,7 +208,7 @@ impl Runner<'_, '_> {
                 self.vcpu.inject(Event::Interrupt(vector));
             }
             if nmi && !bell {
-                self.give_nmi();
+                self.owe_nmi();
             }
             if vector.is_some() || nmi && !bell || self.slot.has_mail() {
                 break;
@@ -196,8 +230,8 @@ impl Runner<'_, '_> {
         trap::wait_for_nmi();
         let bell = self.answer_bell();
         let nmi = self.local.take_nmi();
-        if nmi && !bell && self.slot.state() == State::HaltedForGood {
-            self.give_nmi();
+        if nmi && !bell {
+            self.owe_nmi();
         }
     }
 
@@ -212,22 +246,36 @@ impl Runner<'_, '_> {
         }
     }
 
-    /// Gives the guest an NMI: a real one, sent to this CPU itself, which the guest takes at
-    /// its next entry, masked and unmasked by the CPU as ever.
+    /// An NMI for the guest. It wakes a CPU that halted, unless that did so in an NMI's handler.
+    fn owe_nmi(&mut self) {
+        match self.slot.state() {
+            State::Runs => self.nmi.owed = true,
+            State::HaltedForGood if !self.nmi.handled => {
+                self.nmi.owed = true;
+                self.slot.set_state(State::Runs);
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends this CPU the NMI that the guest takes at its next entry.
     fn give_nmi(&mut self) {
-        self.slot.set_state(State::Runs);
-        self.guest_has_nmis(true);
+        // A bell that rings now would merge with it, and be taken for it.
+        self.answer_bell();
+        self.nmi.owed = false;
+        self.intercept_nmis(false);
         insn::send(icr::nmi_to(self.slot.apic_id()));
     }
 
-    /// Whether NMIs go to the guest. From its handler's IRET on, they are L0's again.
-    fn guest_has_nmis(&mut self, yes: bool) {
-        let word = &mut self.vcpu.vmcb.control.intercept1;
+    /// Whether NMIs make the guest exit; if not, the end of their handler does.
+    fn intercept_nmis(&mut self, yes: bool) {
+        self.nmi.handled = !yes;
         let (set, clear) = if yes {
-            (Intercept1::IRET, Intercept1::NMI)
-        } else {
             (Intercept1::NMI, Intercept1::IRET)
+        } else {
+            (Intercept1::IRET, Intercept1::NMI)
         };
+        let word = &mut self.vcpu.vmcb.control.intercept1;
         *word = *word & !clear.bits() | set.bits();
     }
 
