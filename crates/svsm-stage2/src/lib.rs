@@ -19,6 +19,5 @@ pub mod params; // what the loader deposited: claims, made well-formed
 #[cfg(feature = "plan")]
 pub mod plan; // where everything goes: pure data
 pub mod region; // the parts of an image, their rights and places
-pub mod window; // how it reaches the SVSM's page tables
 
 pub use error::{ApFault, Error, Fault, Flaw, Result, TableFault};

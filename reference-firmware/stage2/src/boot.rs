@@ -8,13 +8,14 @@
 use core::ptr::{NonNull, with_exposed_provenance_mut};
 use core::slice;
 
-use svsm_platform::cpu::insn;
+use svsm_mm::table::Processor;
+use svsm_mm::window::TempWindow;
+use svsm_platform::addr::Gva;
 use svsm_platform::encryption::Encryption;
 use svsm_platform::seam::Reason;
 use svsm_stage2::entry::{self, Entries, Stage2};
 use svsm_stage2::exec::{self, Jump};
 use svsm_stage2::handoff::{HANDOFF_BYTES, RunTime};
-use svsm_stage2::window::SlotWindow;
 use svsm_stage2::{Error, Result, layout};
 
 use crate::console;
@@ -58,22 +59,17 @@ fn prepare(handoff: u64, tsc: u64) -> Result<Jump> {
     exec::run(block, run_time, &window()?)
 }
 
-fn window() -> Result<SlotWindow> {
-    let at = |gva: svsm_platform::addr::Gva| {
+/// How many pages of the SVSM are in view at once: a table at a time.
+const SLOTS: u32 = 4;
+
+fn window() -> Result<TempWindow<Processor>> {
+    let at = |gva: Gva| {
         let address = usize::try_from(gva.as_u64()).map_err(|_| Error::Bug)?;
-        NonNull::new(with_exposed_provenance_mut(address)).ok_or(Error::Bug)
+        NonNull::new(with_exposed_provenance_mut::<u8>(address)).ok_or(Error::Bug)
     };
-    let (base, table) = (at(layout::WINDOW)?, at(layout::WINDOW_TABLE)?);
-    // SAFETY: stage2's tables map the window's page table at `WINDOW_TABLE` and nothing in the free
+    let (pages, entries) = (at(layout::WINDOW)?, at(layout::WINDOW_TABLE)?.cast());
+    // SAFETY: stage2's tables map the window's page table at `WINDOW_TABLE` and nothing in its free
     // slots, by the plan; the machine starts with this one CPU, and this is called once.
-    let window = unsafe {
-        SlotWindow::new(
-            base,
-            table,
-            layout::WINDOW_SLOTS,
-            Encryption::None,
-            insn::invlpg,
-        )
-    };
+    let window = unsafe { TempWindow::new(entries, pages, SLOTS, Encryption::None, Processor) };
     window.map_err(|_| Error::Bug)
 }
