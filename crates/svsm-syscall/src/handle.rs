@@ -24,6 +24,30 @@ pub trait Object<C: ?Sized> {
     }
 }
 
+/// Passes everything on to what is behind a pointer.
+macro_rules! behind {
+    ($($(#[$attribute:meta])* $pointer:ty),+ $(,)?) => {
+        $($(#[$attribute])*
+        impl<C: ?Sized, O: Object<C> + ?Sized> Object<C> for $pointer {
+            fn call(&self, operation: Operation, context: &mut C) -> Result<u64, SysError> {
+                O::call(self, operation, context)
+            }
+
+            fn close(&self, context: &mut C) {
+                O::close(self, context);
+            }
+        })+
+    };
+}
+
+behind!(
+    &O,
+    #[cfg(feature = "alloc")]
+    alloc::boxed::Box<O>,
+    #[cfg(feature = "alloc")]
+    alloc::sync::Arc<O>,
+);
+
 /// The number by which a program names what it has open.
 ///
 /// The lower half is a place in a table, the upper counts how often the place was used before, so that

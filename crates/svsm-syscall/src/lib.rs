@@ -4,6 +4,8 @@
 //! ## Feature flags
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
@@ -17,3 +19,5 @@ pub mod program; // which memory a program's file asks for
 pub mod quota; // how much a process may have
 pub mod request; // what a program asks for, decoded
 pub mod task; // who runs on which CPU, and the switch
+#[cfg(feature = "user")]
+pub mod user; // system calls as a program makes them

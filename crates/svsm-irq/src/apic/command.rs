@@ -3,6 +3,8 @@
     reason = "a start-up command decides what code another CPU runs"
 )]
 
+use core::fmt;
+
 use svsm_platform::addr::{Gpa, PageSize};
 
 use crate::Vector;
@@ -57,8 +59,7 @@ impl StartPage {
 }
 
 /// What the interrupt command register takes: an interrupt, and who gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Command(u64);
 
 impl Command {
@@ -107,6 +108,19 @@ impl Command {
             Target::All => 2 << 18 | what,
             Target::Others => 3 << 18 | what,
         })
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Command({:#x})", self.0)
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Command {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Command({=u64:#x})", self.0);
     }
 }
 

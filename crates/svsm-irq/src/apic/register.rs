@@ -1,10 +1,11 @@
+use core::fmt;
+
 use crate::Vector;
 
 /// A register of the local APIC that x2APIC mode has (Intel SDM volume 3, table 13-6), by the offset of its page.
 ///
 /// There is no constant for the interrupt command register: [`super::LocalApic::send`] writes that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Register(u16);
 
 impl Register {
@@ -62,6 +63,12 @@ impl Register {
     }
 }
 
+impl fmt::Debug for Register {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Register({:#x})", self.0)
+    }
+}
+
 bitflags::bitflags! {
     /// What the APIC itself found wrong (Intel SDM volume 3, section 13.5.3).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +83,13 @@ bitflags::bitflags! {
         const ILLEGAL_REGISTER = 1 << 7;
         // The processor may say more.
         const _ = !0;
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Register {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Register({=u16:#x})", self.0);
     }
 }
 

@@ -28,7 +28,7 @@ struct First {
     rbx: u64,
     rbp: u64,
     return_to: u64,
-    end: u64, // no caller
+    end: [u64; 2], // no caller; and the stack is a multiple of 16 at the first call
 }
 
 impl Context {
@@ -61,11 +61,11 @@ impl Context {
             rbx: 0,
             rbp: 0,
             return_to: (begin as *const ()).addr() as u64,
-            end: 0,
+            end: [0; 2],
         };
         // SAFETY: the offset is inside the stack, which has room from there to `top`.
         let place = unsafe { stack.cast::<u8>().byte_add(offset) }.cast::<First>();
-        // SAFETY: `top` is a multiple of 16 and so is the size of `First`; nobody else uses the stack.
+        // SAFETY: `top` and the size of `First` are multiples of 8; nobody else uses the stack.
         unsafe { place.write(first) };
         Some(Self {
             stack: place.addr().get() as u64,
@@ -73,7 +73,7 @@ impl Context {
     }
 }
 
-const _: () = assert!(size_of::<First>() == 64);
+const _: () = assert!(size_of::<First>() == 72 && size_of::<[u64; 2]>().is_multiple_of(16));
 
 /// Goes on with `to`; returns when somebody switches to `from`.
 ///
