@@ -182,7 +182,10 @@ impl<'a> PanicLocation<'a> {
 
 impl fmt::Display for PanicLocation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+        match self.line {
+            0 => f.write_str(self.file),
+            line => write!(f, "{}:{line}:{}", self.file, self.column),
+        }
     }
 }
 
@@ -266,5 +269,10 @@ mod tests {
             column: 9,
         };
         assert_eq!(location.to_string(), "src/main.rs:3:9");
+        let location = PanicLocation {
+            line: 0,
+            ..location
+        };
+        assert_eq!(location.to_string(), "src/main.rs");
     }
 }
