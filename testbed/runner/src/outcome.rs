@@ -39,7 +39,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// How many lines an outcome keeps.
-    pub const MAX_LOG_LINES: usize = 50_000;
+    pub const MAX_LOG_LINES: usize = 20_000;
     /// How many events of the machine an outcome keeps.
     pub const MAX_EVENTS: usize = 10_000;
 

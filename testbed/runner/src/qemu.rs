@@ -1,9 +1,14 @@
 //! Which QEMU, and its command line.
 
 use core::fmt;
+use core::time::Duration;
 use std::ffi::OsString;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -23,6 +28,11 @@ pub const OLDEST: Version = Version {
 /// Memory that QEMU gets beyond what the image sees and the length of its file: the software machine
 /// lives there, with the pages that back addresses without memory.
 pub const MACHINE_RESERVE: u64 = 128 << 20;
+
+/// How long QEMU may take to say what it is.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How much it may say.
+const MOST_PRINTED: u64 = 64 << 10;
 
 /// A version of QEMU.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -90,16 +100,39 @@ pub fn check_igvm(program: &Path, found: Version) -> Result<()> {
     }
 }
 
+/// What `program` prints. Whatever it is, it gets a few seconds and a few lines.
 fn ask(program: &Path, args: &[&str]) -> Result<String> {
-    let output = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|cause| Error::QemuMissing {
+    let (ours, its) = UnixStream::pair().map_err(Error::System)?;
+    let mut child = {
+        // It holds the other end, and goes: then ours ends when the program does.
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        let spawned = command.stdout(OwnedFd::from(its)).spawn();
+        spawned.map_err(|cause| Error::QemuMissing {
             program: program.to_owned(),
             cause,
-        })?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        })?
+    };
+    let mut printed = Vec::new();
+    let until = Instant::now() + PATIENCE;
+    let read = ours
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| (&ours).take(MOST_PRINTED).read_to_end(&mut printed));
+    let ended = read.is_ok() && Instant::now() < until;
+    // Both fail only if it has ended already.
+    let _ = child.kill();
+    let _ = child.wait();
+    let said = String::from_utf8_lossy(&printed).into_owned();
+    if ended {
+        Ok(said)
+    } else {
+        Err(Error::NotQemu {
+            program: program.to_owned(),
+        })
+    }
 }
 
 /// What the command line depends on.

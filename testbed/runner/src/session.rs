@@ -44,7 +44,9 @@ const INTERPRETER_STACK: usize = 256 << 20;
 /// How much of QEMU's standard error is kept.
 const STDERR_KEPT: usize = 16 << 10;
 /// The longest line of the machine's report.
-const REPORT_LINE: usize = 1 << 20;
+const REPORT_LINE: usize = 256 << 10;
+/// How much is shown of a line that is no report.
+const UNREADABLE_SHOWN: usize = 256;
 
 /// What the reading threads say.
 enum Heard {
@@ -260,7 +262,8 @@ impl<'a> Watch<'a> {
                 Ok(event) => event,
                 Err(_) => {
                     // Half a line, or something else on the port. It is shown, not believed.
-                    let message = format!("unreadable report: {}", printable(text));
+                    let shown: String = text.chars().take(UNREADABLE_SHOWN).collect();
+                    let message = format!("unreadable report: {}", printable(&shown));
                     let line = LogLine::plain(self.began.elapsed(), LineKind::Machine, message);
                     return self.take_line(line, progress);
                 }

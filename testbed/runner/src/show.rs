@@ -72,7 +72,7 @@ impl<W: Write> Printer<W> {
                 self.json("outcome", &bare)?;
             }
             Format::Text | Format::Raw => {
-                let text = text_outcome(outcome, self.coloured);
+                let text = text_outcome(outcome, self.format, self.coloured);
                 self.out.write_all(text.as_bytes())?;
             }
         }
@@ -107,8 +107,7 @@ const YELLOW: &str = "\x1b[33m";
 const BLUE: &str = "\x1b[34m";
 
 /// One line of the log, with its end.
-#[must_use]
-pub fn text_line(line: &LogLine, coloured: bool) -> String {
+fn text_line(line: &LogLine, coloured: bool) -> String {
     let (level, colour) = match (line.kind, line.level) {
         (_, Some(Level::Error)) => ("ERROR", RED),
         (_, Some(Level::Warn)) => ("WARN", YELLOW),
@@ -157,14 +156,19 @@ fn indent(message: &str) -> String {
 }
 
 /// How a run ended: details first, the verdict as the last line.
-#[must_use]
-pub fn text_outcome(outcome: &Outcome, coloured: bool) -> String {
+fn text_outcome(outcome: &Outcome, format: Format, coloured: bool) -> String {
     let mut shown = String::new();
     match &outcome.verdict {
-        Verdict::Crashed { registers, .. } if !registers.is_empty() => {
-            let _ = writeln!(shown, "{registers}");
+        Verdict::Crashed { registers, at, .. } => {
+            if !registers.is_empty() {
+                let _ = writeln!(shown, "{registers}");
+            }
+            if let Some(at) = at {
+                let _ = writeln!(shown, "at {at}");
+            }
         }
-        Verdict::Panicked(panic) => {
+        // Elsewhere the log has shown it.
+        Verdict::Panicked(panic) if format == Format::Raw => {
             for entry in &panic.trace {
                 let _ = writeln!(shown, "  {entry}");
             }

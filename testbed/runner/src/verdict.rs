@@ -149,7 +149,10 @@ impl fmt::Display for Verdict {
                 if let Some(cpu) = cpu {
                     write!(f, " (CPU {cpu})")?;
                 }
-                at.as_ref().map_or(Ok(()), |at| write!(f, "\n  at {at}"))
+                match at.as_ref().and_then(|at| at.function.as_ref()) {
+                    Some(function) => write!(f, " in {function}"),
+                    None => Ok(()),
+                }
             }
             Self::Panicked(panic) => {
                 write!(f, "PANICKED: {} at {}", panic.image, panic.location)?;

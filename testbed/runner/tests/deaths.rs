@@ -340,8 +340,10 @@ fn an_unfit_qemu_is_refused_with_a_remedy() {
     );
     let missing = stage.run(&[]).qemu("/nonexistent/qemu").start(&mut |_| ());
     assert!(matches!(missing, Err(Error::QemuMissing { .. })));
-    let other = stage.run(&[]).qemu("true").start(&mut |_| ());
-    assert!(matches!(other, Err(Error::NotQemu { .. })));
+    for other in ["true", "yes"] {
+        let refused = stage.run(&[]).qemu(other).start(&mut |_| ());
+        assert!(matches!(refused, Err(Error::NotQemu { .. })));
+    }
 }
 
 #[test]
