@@ -1,6 +1,7 @@
 //! All guests, in the software machine.
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stderr,
     reason = "helpers of tests fail like tests, and say why they skip"
 )]
