@@ -1,16 +1,25 @@
 //! The commands, grouped as in Part 3 of the specification. Each handler cites its clause.
 
+pub(crate) mod asymmetric; // clause 14
+pub(crate) mod attestation; // clauses 18 and 21
 pub(crate) mod capability; // clause 30
-pub(crate) mod clocks;
+pub(crate) mod clocks; // clause 29
 pub(crate) mod context; // clause 28
 pub(crate) mod da; // clause 25
-pub(crate) mod hash_hmac; // clause 17
-pub(crate) mod hierarchy; // clause 24
+pub(crate) mod duplication; // clause 13
+pub(crate) mod ephemeral_ec; // clause 19
+pub(crate) mod hash_hmac; // clauses 15.4 to 15.6 and 17
+pub(crate) mod hierarchy; // clauses 24 and 26
 pub(crate) mod integrity; // clause 22
+pub(crate) mod nv; // clause 31
+pub(crate) mod object; // clauses 12 and 24.1
+pub(crate) mod policy; // clause 23
 pub(crate) mod random; // clause 16
 pub(crate) mod session; // clause 11
+pub(crate) mod signing; // clause 20
 pub(crate) mod startup; // clause 9
-pub(crate) mod testing; // clause 10 // clause 29
+pub(crate) mod symmetric; // clauses 15.2 and 15.3
+pub(crate) mod testing; // clause 10
 
 use crate::{
     handle::Handle,

@@ -133,6 +133,16 @@ impl Core<'_> {
         Ok(())
     }
 
+    /// The highest value that a counter has or had.
+    pub(crate) fn highest_counter(&self) -> u64 {
+        self.nv
+            .handles()
+            .filter_map(|handle| self.index(handle))
+            .filter(|i| i.public.kind() == NvKind::Counter && i.public.has(A::WRITTEN))
+            .map(|index| self.index_u64(&index))
+            .fold(self.permanent.max_counter, u64::max)
+    }
+
     /// Removes an index; a counter's value lives on as the floor of the next one's.
     pub(crate) fn remove_index(&mut self, handle: Handle) {
         if let Some(index) = self.index(handle)

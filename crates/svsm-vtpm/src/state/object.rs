@@ -69,25 +69,32 @@ impl Object {
         if let (Some(secret), Unique::Rsa(n), Params::Rsa { exponent, .. }) =
             (&sensitive, &public.unique, &public.params)
         {
-            rsa = Some(crypto.complete(
-                n.as_slice(),
-                rsa_exponent(*exponent),
-                secret.secret.as_slice(),
-            )?);
+            let e = rsa_exponent(*exponent);
+            rsa = Some(crypto.complete(n.as_slice(), e, secret.secret.as_slice())?);
         }
+        Some(Self { rsa, ..Self::assemble(crypto, public, sensitive, hierarchy) })
+    }
+
+    /// The object of an area pair, without the private key of an RSA object.
+    pub(crate) fn assemble(
+        crypto: &dyn Crypto,
+        public: Public,
+        sensitive: Option<Sensitive>,
+        hierarchy: Handle,
+    ) -> Self {
         let name = name_of(crypto, &public);
-        Some(Self {
+        Self {
             st_clear: public.has(A::ST_CLEAR),
             public,
             sensitive,
-            rsa,
+            rsa: None,
             qualified_name: name.clone(),
             name,
             hierarchy,
             persistent: None,
             external: false,
             primary: false,
-        })
+        }
     }
 
     /// Sets the qualified name from the parent's (Part 1, clause 16.6).
