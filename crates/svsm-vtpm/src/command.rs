@@ -27,7 +27,7 @@ use crate::{
     state::{
         Core,
         entity::Entity,
-        object::{Content, Object, Sequence},
+        object::{Content, Sequence},
     },
     table::Command,
     wire::{Marshal, Reader, Unmarshal, Writer},
@@ -45,6 +45,8 @@ pub(crate) struct Call<'c> {
     pub(crate) out: Writer<'c>,
     /// The handle in the response.
     pub(crate) handle: Option<Handle>,
+    /// What the command ends: the object of this slot goes once the response is authenticated.
+    pub(crate) ends: Option<usize>,
 }
 
 impl<'c> Call<'c> {
@@ -65,6 +67,7 @@ impl<'c> Call<'c> {
             param: 0,
             out: Writer::new(out),
             handle: None,
+            ends: None,
         }
     }
 
@@ -106,18 +109,6 @@ impl<'c> Call<'c> {
 }
 
 impl Core<'_> {
-    /// The object of a command's handle; a sequence is not one.
-    pub(crate) fn object(&self, entity: Entity) -> Result<&Object, Rc> {
-        self.object_of(entity).ok_or(Rc::TYPE)
-    }
-
-    pub(crate) fn object_mut(&mut self, entity: Entity) -> Option<&mut Object> {
-        match self.objects.content_mut(entity.slot?)? {
-            Content::Object(object) => Some(object),
-            _ => None,
-        }
-    }
-
     pub(crate) fn sequence_mut(&mut self, entity: Entity) -> Option<&mut Sequence> {
         match self.objects.content_mut(entity.slot?)? {
             Content::Sequence(sequence) => Some(sequence),

@@ -20,11 +20,9 @@ impl Handle {
     pub const PLATFORM: Self = Self(0x4000_000C);
     pub const PLATFORM_NV: Self = Self(0x4000_000D);
 
-    pub(crate) const NV_FIRST: u32 = 0x0100_0000;
     pub(crate) const HMAC_FIRST: u32 = 0x0200_0000;
     pub(crate) const POLICY_FIRST: u32 = 0x0300_0000;
     pub(crate) const TRANSIENT_FIRST: u32 = 0x8000_0000;
-    pub(crate) const PERSISTENT_FIRST: u32 = 0x8100_0000;
     pub(crate) const PLATFORM_PERSISTENT: u32 = 0x8180_0000;
 }
 

@@ -139,10 +139,6 @@ impl<'a> Writer<'a> {
     pub(crate) fn written_mut(&mut self) -> &mut [u8] {
         self.out.get_mut(..self.at).unwrap_or_default()
     }
-
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.at = self.at.min(len);
-    }
 }
 
 macro_rules! numbers {

@@ -54,9 +54,14 @@ pub(crate) fn rsa_encrypt(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
     let random = &mut core.generator()?;
     let block = match scheme {
         Scheme::RsaEs => padding::pkcs1_encode(message.as_slice(), random, len),
-        Scheme::Oaep(hash) => {
-            padding::oaep_encode(crypto, hash, label.as_slice(), message.as_slice(), random, len)
-        }
+        Scheme::Oaep(hash) => padding::oaep_encode(
+            crypto,
+            hash,
+            label.as_slice(),
+            message.as_slice(),
+            random,
+            len,
+        ),
         _ => {
             let zeros = message.as_slice().iter().take_while(|b| **b == 0).count();
             let number = message.as_slice().get(zeros..).unwrap_or_default();
@@ -66,7 +71,9 @@ pub(crate) fn rsa_encrypt(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
         }
     }
     .map_err(|rc| rc.param(1))?;
-    let out = crypto.public(n.as_slice(), e, block.as_slice()).ok_or(Rc::VALUE.param(1))?;
+    let out = crypto
+        .public(n.as_slice(), e, block.as_slice())
+        .ok_or(Rc::VALUE.param(1))?;
     Ok(call.put(&out)?)
 }
 
@@ -77,8 +84,14 @@ pub(crate) fn rsa_decrypt(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
     let label: Data = call.param()?;
     call.end()?;
     let object = core.object_of(call.entity(0)).ok_or(Rc::KEY.handle(1))?;
-    ensure(matches!(object.public.params, Params::Rsa { .. }), Rc::KEY.handle(1))?;
-    ensure(object.has(A::DECRYPT) && !object.has(A::RESTRICTED), Rc::ATTRIBUTES.handle(1))?;
+    ensure(
+        matches!(object.public.params, Params::Rsa { .. }),
+        Rc::KEY.handle(1),
+    )?;
+    ensure(
+        object.has(A::DECRYPT) && !object.has(A::RESTRICTED),
+        Rc::ATTRIBUTES.handle(1),
+    )?;
     check_label(&label).map_err(|rc| rc.param(3))?;
     let scheme = select(object, asked).map_err(|rc| rc.param(2))?;
     let key = object.rsa.clone().ok_or(Rc::KEY.handle(1))?;
@@ -118,14 +131,17 @@ pub(crate) fn ecdh_keygen(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
 }
 
 /// The scalar of a key that may exchange keys.
-pub(super) fn exchange_key(
-    core: &Core<'_>,
-    entity: Entity,
-) -> Result<(Curve, EccNumber), Rc> {
+pub(super) fn exchange_key(core: &Core<'_>, entity: Entity) -> Result<(Curve, EccNumber), Rc> {
     let (object, curve, _) = ecc_key(core, entity)?;
-    ensure(object.has(A::DECRYPT) && !object.has(A::RESTRICTED), Rc::ATTRIBUTES.handle(1))?;
+    ensure(
+        object.has(A::DECRYPT) && !object.has(A::RESTRICTED),
+        Rc::ATTRIBUTES.handle(1),
+    )?;
     let scheme = object.public.params.scheme();
-    ensure(matches!(scheme, Scheme::Null | Scheme::EcDh(_)), Rc::SCHEME.handle(1))?;
+    ensure(
+        matches!(scheme, Scheme::Null | Scheme::EcDh(_)),
+        Rc::SCHEME.handle(1),
+    )?;
     let sensitive = object.sensitive.as_ref().ok_or(Rc::KEY.handle(1))?;
     let mut d: EccNumber = sensitive.secret.resized();
     d.pad_front(curve.len());
@@ -137,7 +153,10 @@ pub(crate) fn ecdh_zgen(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), 
     let point: Point = call.param_with(|r| r.sized_as())?;
     call.end()?;
     let (curve, d) = exchange_key(core, call.entity(0))?;
-    let z = core.crypto.mul(curve, &d, Some(&point)).ok_or(Rc::ECC_POINT.param(1))?;
+    let z = core
+        .crypto
+        .mul(curve, &d, Some(&point))
+        .ok_or(Rc::ECC_POINT.param(1))?;
     Ok(call.out.sized_as(&z)?)
 }
 
@@ -151,7 +170,14 @@ pub(crate) fn ecc_parameters(_: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
     call.put(&Alg::NULL)?;
     call.put(&Alg::NULL)?;
     let constants = curves::constants(curve);
-    for number in [constants.p, constants.a, constants.b, constants.x, constants.y, constants.n] {
+    for number in [
+        constants.p,
+        constants.a,
+        constants.b,
+        constants.x,
+        constants.y,
+        constants.n,
+    ] {
         let number = EccNumber::new(number).unwrap_or_default();
         call.put(&number)?;
     }

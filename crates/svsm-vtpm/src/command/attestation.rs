@@ -44,14 +44,22 @@ impl Signer {
         p: u32,
     ) -> Result<Self, Rc> {
         if entity.handle == Handle::NULL {
-            return Ok(Self { entity, scheme: Scheme::Null, hash: HashAlg::Sha256 });
+            return Ok(Self {
+                entity,
+                scheme: Scheme::Null,
+                hash: HashAlg::Sha256,
+            });
         }
         let object = core.object_of(entity).ok_or(Rc::KEY.handle(n))?;
         ensure(is_signing_key(object), Rc::KEY.handle(n))?;
         ensure(!object.has(A::X509_SIGN), Rc::ATTRIBUTES.handle(n))?;
         let scheme = select_scheme(object, asked).param(p)?;
         let hash = scheme.hash().ok_or(Rc::SCHEME.param(p))?;
-        Ok(Self { entity, scheme, hash })
+        Ok(Self {
+            entity,
+            scheme,
+            hash,
+        })
     }
 
     /// The algorithm by which what is signed is hashed.
@@ -133,7 +141,11 @@ fn obfuscation(core: &Core<'_>, name: &[u8]) -> (u64, u32, u32) {
         &mut noise,
     );
     let mut r = crate::wire::Reader::new(&noise);
-    (r.read().unwrap_or(0), r.read().unwrap_or(0), r.read().unwrap_or(0))
+    (
+        r.read().unwrap_or(0),
+        r.read().unwrap_or(0),
+        r.read().unwrap_or(0),
+    )
 }
 
 /// TPM2_Certify (clause 18.2).
@@ -144,10 +156,17 @@ pub(crate) fn certify(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), St
     let signer = Signer::new(core, call.entity(1), scheme, 2, 2)?;
     let object = core.object_of(call.entity(0)).ok_or(Rc::TYPE.handle(1))?;
     let (name, qualified) = (object.name.clone(), object.qualified_name.clone());
-    Ok(attest(core, call, &signer, Tag::ATTEST_CERTIFY, &extra, |_, w| {
-        w.put(&name)?;
-        w.put(&qualified)
-    })?)
+    Ok(attest(
+        core,
+        call,
+        &signer,
+        Tag::ATTEST_CERTIFY,
+        &extra,
+        |_, w| {
+            w.put(&name)?;
+            w.put(&qualified)
+        },
+    )?)
 }
 
 /// TPM2_CertifyCreation (clause 18.3).
@@ -162,10 +181,17 @@ pub(crate) fn certify_creation(core: &mut Core<'_>, call: &mut Call<'_>) -> Resu
     let name = object.name.clone();
     let expected = creation_ticket(core, ticket.hierarchy, &name, &creation);
     ensure(expected == ticket.digest, Rc::TICKET.param(4))?;
-    Ok(attest(core, call, &signer, Tag::ATTEST_CREATION, &extra, |_, w| {
-        w.put(&name)?;
-        w.put(&creation)
-    })?)
+    Ok(attest(
+        core,
+        call,
+        &signer,
+        Tag::ATTEST_CREATION,
+        &extra,
+        |_, w| {
+            w.put(&name)?;
+            w.put(&creation)
+        },
+    )?)
 }
 
 /// TPM2_Quote (clause 18.4).
@@ -175,11 +201,24 @@ pub(crate) fn quote(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop
     let mut pcrs: PcrSelections = call.param()?;
     call.end()?;
     let signer = Signer::new(core, call.entity(0), scheme, 1, 2)?;
-    Ok(attest(core, call, &signer, Tag::ATTEST_QUOTE, &extra, |core, w| {
-        let digest = digest_of(core.crypto, &core.permanent, &core.pcrs, signer.hash, &mut pcrs);
-        w.put(&pcrs)?;
-        w.put(&digest)
-    })?)
+    Ok(attest(
+        core,
+        call,
+        &signer,
+        Tag::ATTEST_QUOTE,
+        &extra,
+        |core, w| {
+            let digest = digest_of(
+                core.crypto,
+                &core.permanent,
+                &core.pcrs,
+                signer.hash,
+                &mut pcrs,
+            );
+            w.put(&pcrs)?;
+            w.put(&digest)
+        },
+    )?)
 }
 
 /// TPM2_GetSessionAuditDigest (clause 18.5).
@@ -195,10 +234,17 @@ pub(crate) fn get_session_audit_digest(
     let digest = session.audit.clone().ok_or(Rc::TYPE.handle(3))?;
     let exclusive = core.exclusive_audit == Some(handle);
     let signer = Signer::new(core, call.entity(1), scheme, 2, 2)?;
-    Ok(attest(core, call, &signer, Tag::ATTEST_SESSION_AUDIT, &extra, |_, w| {
-        w.put(&exclusive)?;
-        w.put(&digest)
-    })?)
+    Ok(attest(
+        core,
+        call,
+        &signer,
+        Tag::ATTEST_SESSION_AUDIT,
+        &extra,
+        |_, w| {
+            w.put(&exclusive)?;
+            w.put(&digest)
+        },
+    )?)
 }
 
 /// TPM2_GetCommandAuditDigest (clause 18.6).
@@ -210,19 +256,27 @@ pub(crate) fn get_command_audit_digest(
     let scheme = read_scheme(call)?;
     call.end()?;
     let signer = Signer::new(core, call.entity(1), scheme, 2, 2)?;
-    attest(core, call, &signer, Tag::ATTEST_COMMAND_AUDIT, &extra, |core, w| {
-        let alg = core.permanent.audit_alg;
-        let mut state = core.crypto.start(alg);
-        for (index, command) in table::COMMANDS.iter().enumerate() {
-            if has_command(&core.permanent.audit_commands, index) {
-                core.crypto.update(&mut state, &u32::from(command.code).to_be_bytes());
+    attest(
+        core,
+        call,
+        &signer,
+        Tag::ATTEST_COMMAND_AUDIT,
+        &extra,
+        |core, w| {
+            let alg = core.permanent.audit_alg;
+            let mut state = core.crypto.start(alg);
+            for (index, command) in table::COMMANDS.iter().enumerate() {
+                if has_command(&core.permanent.audit_commands, index) {
+                    core.crypto
+                        .update(&mut state, &u32::from(command.code).to_be_bytes());
+                }
             }
-        }
-        w.put(&core.permanent.audit_counter)?;
-        w.put(&alg)?;
-        w.put(&core.reset.audit_digest)?;
-        w.put(&core.crypto.finish(&state))
-    })?;
+            w.put(&core.permanent.audit_counter)?;
+            w.put(&alg)?;
+            w.put(&core.reset.audit_digest)?;
+            w.put(&core.crypto.finish(&state))
+        },
+    )?;
     if !signer.is_null() {
         // What is signed is done with.
         core.reset.audit_digest = Digest::EMPTY;
@@ -236,11 +290,18 @@ pub(crate) fn get_time(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), S
     let scheme = read_scheme(call)?;
     call.end()?;
     let signer = Signer::new(core, call.entity(1), scheme, 2, 2)?;
-    Ok(attest(core, call, &signer, Tag::ATTEST_TIME, &extra, |core, w| {
-        core.time.time.write(w)?;
-        w.put(&core.clock_info())?;
-        w.put(&firmware_version(core))
-    })?)
+    Ok(attest(
+        core,
+        call,
+        &signer,
+        Tag::ATTEST_TIME,
+        &extra,
+        |core, w| {
+            core.time.time.write(w)?;
+            w.put(&core.clock_info())?;
+            w.put(&firmware_version(core))
+        },
+    )?)
 }
 
 /// TPM2_SetCommandCodeAuditStatus (clause 21.2).

@@ -114,7 +114,7 @@ fn list<T>(
 pub(crate) fn get(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let capability: u32 = call.param_with(|r| {
         let capability = r.read::<u32>()?;
-        ensure(capability <= 9, Rc::VALUE)?;
+        ensure(capability <= 0xA, Rc::VALUE)?;
         Ok(capability)
     })?;
     let property: u32 = call.param()?;
@@ -176,7 +176,12 @@ pub(crate) fn get(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> 
                 .filter(|curve| u32::from(curve.id()) >= property),
             |w, curve| w.put(curve),
         ),
-        _ => policies(core, w, Handle(property), count),
+        9 => policies(core, w, Handle(property), count),
+        _ => {
+            // There are no authenticated countdown timers.
+            ensure(property >> 4 == 0x0400_0011, Rc::VALUE.param(2))?;
+            w.put(&0u32).map(|()| false)
+        }
     }?;
     call.out.patch(0, &[u8::from(more)]);
     Ok(())

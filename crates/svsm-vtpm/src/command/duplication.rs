@@ -23,7 +23,10 @@ pub(crate) fn duplicate(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), 
     let key_in: Data = call.param()?;
     let cipher: Option<Cipher> = call.param_with(read_cipher_or_null)?;
     call.end()?;
-    let object = core.object_of(call.entity(0)).ok_or(Rc::TYPE.handle(1))?.clone();
+    let object = core
+        .object_of(call.entity(0))
+        .ok_or(Rc::TYPE.handle(1))?
+        .clone();
     ensure(!object.has(A::FIXED_PARENT), Rc::ATTRIBUTES.handle(1))?;
     let hash = object.public.name_alg.ok_or(Rc::TYPE.handle(1))?;
     let sensitive = object.sensitive.as_ref().ok_or(Rc::TYPE.handle(1))?;
@@ -59,8 +62,9 @@ pub(crate) fn duplicate(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), 
     let duplicate = match &parent {
         None => core.sensitive_to_duplicate(sensitive, (hash, &object.name), inner, None)?,
         Some(parent) => {
-            let (seed, secret) =
-                core.secret_encrypt(&parent.public, Label::DUPLICATE).handle(2)?;
+            let (seed, secret) = core
+                .secret_encrypt(&parent.public, Label::DUPLICATE)
+                .handle(2)?;
             encrypted = secret;
             let guard = Guard::new(parent, seed.as_slice())?;
             core.sensitive_to_duplicate(sensitive, (hash, &object.name), inner, Some(&guard))?
@@ -85,16 +89,22 @@ pub(crate) fn rewrap(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     } else {
         ensure(!secret.is_empty(), Rc::HANDLE.handle(1))?;
         let parent = core.storage_parent(old, 1)?.clone();
-        let seed = core.secret_decrypt(&parent, Label::DUPLICATE, &secret).param(3)?;
+        let seed = core
+            .secret_decrypt(&parent, Label::DUPLICATE, &secret)
+            .param(3)?;
         let guard = Guard::new(&parent, seed.as_slice())?;
-        guard.unwrap(core.crypto, &name, false, duplicate.as_slice()).param(1)?
+        guard
+            .unwrap(core.crypto, &name, false, duplicate.as_slice())
+            .param(1)?
     };
     if new.handle == Handle::NULL {
         call.put(&plain)?;
         return Ok(call.put(&Encrypted::EMPTY)?);
     }
     let parent = core.storage_parent(new, 2)?.clone();
-    let (seed, encrypted) = core.secret_encrypt(&parent.public, Label::DUPLICATE).handle(2)?;
+    let (seed, encrypted) = core
+        .secret_encrypt(&parent.public, Label::DUPLICATE)
+        .handle(2)?;
     let guard = Guard::new(&parent, seed.as_slice())?;
     call.put(&guard.wrap(core.crypto, &name, None, plain.as_slice())?)?;
     Ok(call.put(&encrypted)?)
@@ -111,14 +121,21 @@ pub(crate) fn import(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     let fixed = public.attributes.intersects(A::FIXED_TPM | A::FIXED_PARENT);
     ensure(!fixed, Rc::ATTRIBUTES.param(2))?;
     let parent = core.storage_parent(call.entity(0), 1)?.clone();
-    ensure(key.len() == cipher.map_or(0, |c| c.key_len()), Rc::SIZE.param(1))?;
+    ensure(
+        key.len() == cipher.map_or(0, |c| c.key_len()),
+        Rc::SIZE.param(1),
+    )?;
     let seed: Bytes<64> = if secret.is_empty() {
         // What may only travel encrypted has an outer wrapping.
-        ensure(!public.has(A::ENCRYPTED_DUPLICATION), Rc::ATTRIBUTES.param(1))?;
+        ensure(
+            !public.has(A::ENCRYPTED_DUPLICATION),
+            Rc::ATTRIBUTES.param(1),
+        )?;
         Bytes::EMPTY
     } else {
         ensure(parent.public.is_asymmetric(), Rc::TYPE.handle(1))?;
-        core.secret_decrypt(&parent, Label::DUPLICATE, &secret).param(4)?
+        core.secret_decrypt(&parent, Label::DUPLICATE, &secret)
+            .param(4)?
     };
     let hash = public.name_alg.ok_or(Rc::HASH.param(2))?;
     let name = name_of(core.crypto, &public);
@@ -131,6 +148,8 @@ pub(crate) fn import(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     crate::object::rules::check_key(core.crypto, &public, Some(&sensitive), true)
         .map_err(|blame| blame.numbered(2, 3))?;
     let object = core.load_child(public, sensitive, &parent, [2, 3])?;
-    let Some(sensitive) = &object.sensitive else { return Err(Rc::FAILURE.into()) };
+    let Some(sensitive) = &object.sensitive else {
+        return Err(Rc::FAILURE.into());
+    };
     Ok(call.put(&core.sensitive_to_private(sensitive, &name, &parent)?)?)
 }

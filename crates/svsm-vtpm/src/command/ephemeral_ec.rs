@@ -48,7 +48,10 @@ impl Core<'_> {
         let counter = self.reset.commit_counter;
         self.reset.commit_counter += 1;
         self.mark_commitment(counter, true);
-        (self.commitment(curve, name, counter), (counter & 0xFFFF) as u16)
+        (
+            self.commitment(curve, name, counter),
+            (counter & 0xFFFF) as u16,
+        )
     }
 
     fn mark_commitment(&mut self, counter: u64, open: bool) {
@@ -65,7 +68,9 @@ impl Core<'_> {
         counter: u16,
     ) -> Result<EccNumber, Rc> {
         let object = self.object_of(entity).ok_or(Rc::KEY)?;
-        let Params::Ecc { curve, .. } = object.public.params else { return Err(Rc::KEY) };
+        let Params::Ecc { curve, .. } = object.public.params else {
+            return Err(Rc::KEY);
+        };
         let name = object.name.clone();
         // The full counter: the latest that ends like this.
         let next = self.reset.commit_counter;
@@ -75,7 +80,11 @@ impl Core<'_> {
         }
         ensure(next - full <= COMMITMENTS, Rc::VALUE)?;
         let place = (full % COMMITMENTS) as usize;
-        let open = self.reset.commit_used.get(place / 8).is_some_and(|o| o & 1 << (place % 8) != 0);
+        let open = self
+            .reset
+            .commit_used
+            .get(place / 8)
+            .is_some_and(|o| o & 1 << (place % 8) != 0);
         ensure(open, Rc::VALUE)?;
         self.mark_commitment(full, false);
         Ok(self.commitment(curve, name.as_slice(), full))
@@ -87,7 +96,11 @@ pub(crate) fn commit(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     let p1: Point = call.param_with(|r| {
         // A point of size zero is allowed, and means none.
         let len = u16::from_be_bytes(*r.rest().first_chunk().ok_or(Rc::INSUFFICIENT)?);
-        if len == 0 { r.read::<u16>().map(|_| Point::default()) } else { r.sized_as() }
+        if len == 0 {
+            r.read::<u16>().map(|_| Point::default())
+        } else {
+            r.sized_as()
+        }
     })?;
     let s2: Bytes<128> = call.param()?;
     let y2: EccNumber = call.param()?;
@@ -163,17 +176,30 @@ pub(crate) fn zgen_2phase(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
     let _ = scheme;
     let (curve, d) = exchange_key(core, call.entity(0))?;
     let crypto = core.crypto;
-    ensure(crypto.contains(curve, &static_point), Rc::ECC_POINT.param(1))?;
-    ensure(crypto.contains(curve, &ephemeral_point), Rc::ECC_POINT.param(2))?;
+    ensure(
+        crypto.contains(curve, &static_point),
+        Rc::ECC_POINT.param(1),
+    )?;
+    ensure(
+        crypto.contains(curve, &ephemeral_point),
+        Rc::ECC_POINT.param(2),
+    )?;
     let full = u64::from(counter);
     let place = (full % COMMITMENTS) as usize;
-    let open = core.reset.commit_used.get(place / 8).is_some_and(|o| o & 1 << (place % 8) != 0);
+    let open = core
+        .reset
+        .commit_used
+        .get(place / 8)
+        .is_some_and(|o| o & 1 << (place % 8) != 0);
     ensure(open && full < core.reset.commit_counter, Rc::VALUE.param(4))?;
     core.mark_commitment(full, false);
     let k = core.commitment(curve, &curve.id().to_be_bytes(), full);
-    let z1 = crypto.mul(curve, &d, Some(&static_point)).ok_or(Rc::NO_RESULT)?;
-    let z2 = crypto.mul(curve, &k, Some(&ephemeral_point)).ok_or(Rc::NO_RESULT)?;
+    let z1 = crypto
+        .mul(curve, &d, Some(&static_point))
+        .ok_or(Rc::NO_RESULT)?;
+    let z2 = crypto
+        .mul(curve, &k, Some(&ephemeral_point))
+        .ok_or(Rc::NO_RESULT)?;
     call.out.sized_as(&z1)?;
     Ok(call.out.sized_as(&z2)?)
 }
-

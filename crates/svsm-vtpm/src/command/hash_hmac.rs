@@ -7,7 +7,7 @@ use crate::{
     alg::HashAlg,
     bytes::Bytes,
     crypto::{Crypto, Digest, HashState, cmac::Cmac},
-    handle::{Handle, HandleKind},
+    handle::Handle,
     rc::{Rc, Stop, ensure},
     state::{
         Core,
@@ -230,7 +230,7 @@ pub(crate) fn sequence_complete(core: &mut Core<'_>, call: &mut Call<'_>) -> Res
         }
         SequenceKind::Event(_) => {}
     }
-    flush(core, call);
+    call.ends = call.entity(0).slot;
     Ok(())
 }
 
@@ -267,16 +267,6 @@ pub(crate) fn hash_ticket_digest(
             digest.as_slice(),
         ],
     )
-}
-
-/// The command ends the sequence.
-fn flush(core: &mut Core<'_>, call: &Call<'_>) {
-    for n in 0..2 {
-        let entity = call.entity(n);
-        if let (HandleKind::Transient, Some(slot)) = (entity.handle.kind(), entity.slot) {
-            core.objects.flush(slot);
-        }
-    }
 }
 
 /// TPM2_EventSequenceComplete (clause 17.7).
@@ -316,7 +306,7 @@ pub(crate) fn event_complete(core: &mut Core<'_>, call: &mut Call<'_>) -> Result
     if pcr != Handle::NULL {
         core.pcr_changed(pcr.index());
     }
-    flush(core, call);
+    call.ends = call.entity(1).slot;
     Ok(())
 }
 

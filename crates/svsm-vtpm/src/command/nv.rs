@@ -26,12 +26,7 @@ use crate::{
 
 impl Core<'_> {
     /// Whether the handle that authorizes may do so: owner and platform by attribute, an index for itself (clause 31.1).
-    fn nv_check_authority(
-        auth: Handle,
-        index: &Index,
-        owner: A,
-        platform: A,
-    ) -> Result<(), Rc> {
+    fn nv_check_authority(auth: Handle, index: &Index, owner: A, platform: A) -> Result<(), Rc> {
         let allowed = match auth {
             Handle::OWNER => index.public.has(owner),
             Handle::PLATFORM => index.public.has(platform),
@@ -88,7 +83,10 @@ pub(crate) fn increment(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), 
     call.end()?;
     let mut index = core.nv_index(call)?;
     core.nv_write_checks(call.handle_at(0), &index)?;
-    ensure(index.public.kind() == NvKind::Counter, Rc::ATTRIBUTES.handle(2))?;
+    ensure(
+        index.public.kind() == NvKind::Counter,
+        Rc::ATTRIBUTES.handle(2),
+    )?;
     // A new counter begins where no counter has been, so that deleting one does not turn it back.
     let old = if index.public.has(A::WRITTEN) {
         core.index_u64(&index)
@@ -109,7 +107,10 @@ pub(crate) fn extend(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     call.end()?;
     let mut index = core.nv_index(call)?;
     core.nv_write_checks(call.handle_at(0), &index)?;
-    ensure(index.public.kind() == NvKind::Extend, Rc::ATTRIBUTES.handle(2))?;
+    ensure(
+        index.public.kind() == NvKind::Extend,
+        Rc::ATTRIBUTES.handle(2),
+    )?;
     let len = index.public.name_alg.digest_len();
     let zeros = [0; 64];
     let old = if index.public.has(A::WRITTEN) {
@@ -127,8 +128,15 @@ pub(crate) fn set_bits(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), S
     call.end()?;
     let mut index = core.nv_index(call)?;
     core.nv_write_checks(call.handle_at(0), &index)?;
-    ensure(index.public.kind() == NvKind::Bits, Rc::ATTRIBUTES.handle(2))?;
-    let old = if index.public.has(A::WRITTEN) { core.index_u64(&index) } else { 0 };
+    ensure(
+        index.public.kind() == NvKind::Bits,
+        Rc::ATTRIBUTES.handle(2),
+    )?;
+    let old = if index.public.has(A::WRITTEN) {
+        core.index_u64(&index)
+    } else {
+        0
+    };
     Ok(core.write_u64(&mut index, old | bits)?)
 }
 
@@ -142,7 +150,10 @@ pub(crate) fn read(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop>
     ensure(usize::from(size) <= BUFFER_MAX, Rc::VALUE.param(1))?;
     let (size, offset) = (usize::from(size), usize::from(offset));
     ensure(offset <= usize::from(index.public.size), Rc::VALUE.param(2))?;
-    let data = core.index_data(&index).get(offset..offset + size).ok_or(Rc::NV_RANGE)?;
+    let data = core
+        .index_data(&index)
+        .get(offset..offset + size)
+        .ok_or(Rc::NV_RANGE)?;
     Ok(call.out.sized(data)?)
 }
 
@@ -159,19 +170,33 @@ pub(crate) fn certify(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), St
     let name = core.index_name(&index.public);
     if size == 0 && offset == 0 {
         // Nothing asked for means a digest of everything.
-        return Ok(attest(core, call, &signer, Tag::ATTEST_NV_DIGEST, &extra, |core, w| {
-            w.put(&name)?;
-            w.put(&core.crypto.hash(signer.hash(), &[core.index_data(&index)]))
-        })?);
+        return Ok(attest(
+            core,
+            call,
+            &signer,
+            Tag::ATTEST_NV_DIGEST,
+            &extra,
+            |core, w| {
+                w.put(&name)?;
+                w.put(&core.crypto.hash(signer.hash(), &[core.index_data(&index)]))
+            },
+        )?);
     }
     ensure(usize::from(size) <= BUFFER_MAX, Rc::VALUE.param(3))?;
     let start = usize::from(offset);
     ensure(start <= usize::from(index.public.size), Rc::VALUE.param(4))?;
     let end = start + usize::from(size);
     ensure(end <= usize::from(index.public.size), Rc::NV_RANGE)?;
-    Ok(attest(core, call, &signer, Tag::ATTEST_NV, &extra, |core, w| {
-        w.put(&name)?;
-        w.put(&offset)?;
-        w.sized(core.index_data(&index).get(start..end).unwrap_or_default())
-    })?)
+    Ok(attest(
+        core,
+        call,
+        &signer,
+        Tag::ATTEST_NV,
+        &extra,
+        |core, w| {
+            w.put(&name)?;
+            w.put(&offset)?;
+            w.sized(core.index_data(&index).get(start..end).unwrap_or_default())
+        },
+    )?)
 }

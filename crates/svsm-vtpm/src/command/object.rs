@@ -39,12 +39,16 @@ use crate::{
 impl Core<'_> {
     /// The object that a command wants as parent of what it makes or loads.
     pub(crate) fn storage_parent(&self, entity: Entity, n: u32) -> Result<&Object, Rc> {
-        self.object_of(entity).filter(|o| o.is_storage_parent()).ok_or(Rc::TYPE.handle(n))
+        self.object_of(entity)
+            .filter(|o| o.is_storage_parent())
+            .ok_or(Rc::TYPE.handle(n))
     }
 
     /// Checks a policy that is bound to a template (PolicyTemplate) against the template of a creation.
     fn check_template_policy(&self, call: &Call<'_>, template: &[u8]) -> Result<(), Rc> {
-        let Some(session) = self.sessions.loaded(call.sessions[0]) else { return Ok(()) };
+        let Some(session) = self.sessions.loaded(call.sessions[0]) else {
+            return Ok(());
+        };
         match &session.policy.bound {
             Bound::Template(hash) => {
                 let same = self.crypto.hash(session.auth_hash, &[template]) == *hash;
@@ -59,7 +63,10 @@ impl Core<'_> {
 fn check_auth(public: &Public, auth: &Digest) -> Result<(), Rc> {
     let mut auth = auth.clone();
     auth.trim_end();
-    ensure(auth.len() <= public.name_alg.map_or(0, crate::HashAlg::digest_len), Rc::SIZE)
+    ensure(
+        auth.len() <= public.name_alg.map_or(0, crate::HashAlg::digest_len),
+        Rc::SIZE,
+    )
 }
 
 /// The parameters that Create and CreatePrimary have in common.
@@ -92,12 +99,7 @@ impl Creation {
         Ok(it)
     }
 
-    fn check(
-        &self,
-        core: &Core<'_>,
-        call: &Call<'_>,
-        parent: Option<&Object>,
-    ) -> Result<(), Rc> {
+    fn check(&self, core: &Core<'_>, call: &Call<'_>, parent: Option<&Object>) -> Result<(), Rc> {
         rules::check_creation(&self.public, parent, self.sensitive.data.len()).param(2)?;
         check_auth(&self.public, &self.sensitive.auth).param(1)?;
         core.check_template_policy(call, self.template.as_slice())
@@ -115,11 +117,20 @@ pub(crate) fn create(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
         parent.hierarchy,
         Source::Random,
     )?;
-    let Some(sensitive) = &object.sensitive else { return Err(Rc::FAILURE.into()) };
+    let Some(sensitive) = &object.sensitive else {
+        return Err(Rc::FAILURE.into());
+    };
     let private = core.sensitive_to_private(sensitive, &object.name, &parent)?;
     call.put(&private)?;
     call.out.sized_as(&object.public)?;
-    let data = CreationData::new(core, call, &object, Some(&parent), creation.pcrs, creation.outside_info);
+    let data = CreationData::new(
+        core,
+        call,
+        &object,
+        Some(&parent),
+        creation.pcrs,
+        creation.outside_info,
+    );
     Ok(data.respond(core, call, &object)?)
 }
 
@@ -131,10 +142,22 @@ pub(crate) fn create_primary(core: &mut Core<'_>, call: &mut Call<'_>) -> Result
     ensure(core.objects.free_slot().is_some(), Rc::OBJECT_MEMORY)?;
     let data = creation.sensitive.data.as_slice();
     let source = core.primary_source(hierarchy, &creation.public, data)?;
-    let object =
-        make_primary(core, creation.public.clone(), &creation.sensitive, hierarchy, source)?;
+    let object = make_primary(
+        core,
+        creation.public.clone(),
+        &creation.sensitive,
+        hierarchy,
+        source,
+    )?;
     call.out.sized_as(&object.public)?;
-    let data = CreationData::new(core, call, &object, None, creation.pcrs, creation.outside_info);
+    let data = CreationData::new(
+        core,
+        call,
+        &object,
+        None,
+        creation.pcrs,
+        creation.outside_info,
+    );
     data.respond(core, call, &object)?;
     call.put(&object.name)?;
     call.handle = Some(core.objects.add(Content::Object(object))?);
@@ -164,7 +187,9 @@ pub(crate) fn load(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop>
     let parent = core.storage_parent(call.entity(0), 1)?.clone();
     ensure(public.name_alg.is_some(), Rc::HASH.param(2))?;
     let name = name_of(core.crypto, &public);
-    let sensitive = core.private_to_sensitive(private.as_slice(), &name, &parent).param(1)?;
+    let sensitive = core
+        .private_to_sensitive(private.as_slice(), &name, &parent)
+        .param(1)?;
     let object = core.load_child(public, sensitive, &parent, [2, 1])?;
     call.put(&object.name)?;
     call.handle = Some(core.objects.add(Content::Object(object))?);
@@ -221,8 +246,8 @@ pub(crate) fn load_external(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     }
     rules::check_key(core.crypto, &public, sensitive.as_ref(), true)
         .map_err(|blame| blame.numbered(2, 1))?;
-    let mut object = Object::new(core.crypto, public, sensitive, hierarchy)
-        .ok_or(Rc::BINDING.param(2))?;
+    let mut object =
+        Object::new(core.crypto, public, sensitive, hierarchy).ok_or(Rc::BINDING.param(2))?;
     object.external = true;
     object.qualify(core.crypto, &hierarchy.0.to_be_bytes());
     call.put(&object.name)?;
@@ -244,9 +269,15 @@ pub(crate) fn read_public(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
 pub(crate) fn unseal(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     call.end()?;
     let object = core.object_of(call.entity(0)).ok_or(Rc::TYPE.handle(1))?;
-    let is_data = matches!(object.public.params, crate::structures::public::Params::KeyedHash(_));
+    let is_data = matches!(
+        object.public.params,
+        crate::structures::public::Params::KeyedHash(_)
+    );
     ensure(is_data, Rc::TYPE.handle(1))?;
-    let is_key = object.public.attributes.intersects(A::SIGN | A::DECRYPT | A::RESTRICTED);
+    let is_key = object
+        .public
+        .attributes
+        .intersects(A::SIGN | A::DECRYPT | A::RESTRICTED);
     ensure(!is_key, Rc::ATTRIBUTES.handle(1))?;
     let sensitive = object.sensitive.as_ref().ok_or(Rc::TYPE.handle(1))?;
     Ok(call.put(&sensitive.secret)?)
@@ -256,10 +287,16 @@ pub(crate) fn unseal(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
 pub(crate) fn change_auth(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let auth: Digest = call.param()?;
     call.end()?;
-    let object = core.object_of(call.entity(0)).ok_or(Rc::TYPE.handle(1))?.clone();
+    let object = core
+        .object_of(call.entity(0))
+        .ok_or(Rc::TYPE.handle(1))?
+        .clone();
     check_auth(&object.public, &auth).param(1)?;
     // The value is part of what the parent protects, so the parent must be the right one.
-    let parent = core.object_of(call.entity(1)).ok_or(Rc::TYPE.handle(2))?.clone();
+    let parent = core
+        .object_of(call.entity(1))
+        .ok_or(Rc::TYPE.handle(2))?
+        .clone();
     let expected = crate::state::object::qualified(
         core.crypto,
         object.public.name_alg,
@@ -301,7 +338,10 @@ pub(crate) fn create_loaded(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     let storage = parent.as_ref().filter(|_| !derived);
     if derived {
         // What is derived is neither asked for nor random.
-        ensure(!public.has(A::SENSITIVE_DATA_ORIGIN), Rc::ATTRIBUTES.param(2))?;
+        ensure(
+            !public.has(A::SENSITIVE_DATA_ORIGIN),
+            Rc::ATTRIBUTES.param(2),
+        )?;
         rules::check_attributes(&public, parent.as_ref()).param(2)?;
         rules::check_schemes(&public).param(2)?;
     } else {
@@ -331,7 +371,10 @@ pub(crate) fn create_loaded(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
                     }
                     let mut public = public;
                     public.attributes |= A::SENSITIVE_DATA_ORIGIN;
-                    (Source::Derived(Derivation::new(parent, derive).handle(1)?), public)
+                    (
+                        Source::Derived(Derivation::new(parent, derive).handle(1)?),
+                        public,
+                    )
                 }
                 None => (Source::Random, public),
             };
@@ -357,4 +400,3 @@ pub(crate) fn create_loaded(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     call.handle = Some(core.objects.add(Content::Object(object))?);
     Ok(())
 }
-

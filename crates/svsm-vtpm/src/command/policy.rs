@@ -24,7 +24,9 @@ impl Core<'_> {
     /// The policy session that a command's `n`-th handle names (from 0).
     fn policy_session(&mut self, call: &Call<'_>, n: usize) -> Result<&mut Session, Rc> {
         let number = u32::try_from(n).unwrap_or(0) + 1;
-        self.sessions.loaded_mut(call.handle_at(n)).ok_or(Rc::HANDLE.handle(number))
+        self.sessions
+            .loaded_mut(call.handle_at(n))
+            .ok_or(Rc::HANDLE.handle(number))
     }
 
     /// Extends the policy digest by the command's code and more.
@@ -40,7 +42,9 @@ impl Core<'_> {
         let mut list: [&[u8]; 8] = [&[]; 8];
         let head = [session.policy_digest.as_slice(), &code];
         let all = head.iter().chain(parts);
-        list.iter_mut().zip(all).for_each(|(place, part)| *place = part);
+        list.iter_mut()
+            .zip(all)
+            .for_each(|(place, part)| *place = part);
         session.policy_digest = crypto.hash(session.auth_hash, &list);
         Ok(())
     }
@@ -56,15 +60,20 @@ impl Core<'_> {
         self.extend_policy(session, code, &[name])?;
         let crypto = self.crypto;
         let session = self.sessions.need(session)?;
-        session.policy_digest =
-            crypto.hash(session.auth_hash, &[session.policy_digest.as_slice(), reference]);
+        session.policy_digest = crypto.hash(
+            session.auth_hash,
+            &[session.policy_digest.as_slice(), reference],
+        );
         Ok(())
     }
 }
 
 /// Limits a policy to what a hash says; a session can be limited in one way only.
 fn bind(session: &mut Session, bound: Bound) -> Result<(), Rc> {
-    ensure(session.policy.bound == Bound::Nothing || session.policy.bound == bound, Rc::CPHASH)?;
+    ensure(
+        session.policy.bound == Bound::Nothing || session.policy.bound == bound,
+        Rc::CPHASH,
+    )?;
     session.policy.bound = bound;
     Ok(())
 }
@@ -88,8 +97,13 @@ pub(crate) fn or(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let zeros = Digest::zeroed(session.auth_hash.digest_len());
     let code = u32::from(call.command.code).to_be_bytes();
     let mut parts: [&[u8]; 10] = [&[]; 10];
-    let all = [zeros.as_slice(), &code].into_iter().chain(digests.iter().map(|d| d.as_slice()));
-    parts.iter_mut().zip(all).for_each(|(place, part)| *place = part);
+    let all = [zeros.as_slice(), &code]
+        .into_iter()
+        .chain(digests.iter().map(|d| d.as_slice()));
+    parts
+        .iter_mut()
+        .zip(all)
+        .for_each(|(place, part)| *place = part);
     session.policy_digest = crypto.hash(session.auth_hash, &parts);
     Ok(())
 }
@@ -142,7 +156,10 @@ pub(crate) fn physical_presence(core: &mut Core<'_>, call: &mut Call<'_>) -> Res
 
 /// A digest of the session's algorithm.
 fn check_len(session: &Session, digest: &Digest) -> Result<(), Rc> {
-    ensure(digest.len() == session.auth_hash.digest_len(), Rc::SIZE.param(1))
+    ensure(
+        digest.len() == session.auth_hash.digest_len(),
+        Rc::SIZE.param(1),
+    )
 }
 
 /// TPM2_PolicyCpHash (clause 23.13).
@@ -218,7 +235,10 @@ pub(crate) fn template(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), S
     let hash: Digest = call.param()?;
     call.end()?;
     let session = core.policy_session(call, 0)?;
-    ensure(matches!(session.policy.bound, Bound::Nothing | Bound::Template(_)), Rc::CPHASH)?;
+    ensure(
+        matches!(session.policy.bound, Bound::Nothing | Bound::Template(_)),
+        Rc::CPHASH,
+    )?;
     check_len(session, &hash)?;
     bind(session, Bound::Template(hash.clone())).map_err(|_| Rc::VALUE.param(1))?;
     Ok(core.extend_policy(call.handle_at(0), call.command.code, &[hash.as_slice()])?)
@@ -226,6 +246,6 @@ pub(crate) fn template(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), S
 
 /// The algorithm of a policy session.
 fn alg_of(core: &mut Core<'_>, call: &Call<'_>, n: usize) -> Result<HashAlg, Rc> {
-    core.policy_session(call, n).map(|session| session.auth_hash)
+    core.policy_session(call, n)
+        .map(|session| session.auth_hash)
 }
-

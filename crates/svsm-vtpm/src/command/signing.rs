@@ -39,7 +39,10 @@ pub(super) fn select_scheme(object: &Object, asked: Scheme) -> Result<Scheme, Rc
     let fits = match object.public.params {
         Params::Rsa { .. } => matches!(selected, Scheme::RsaSsa(_) | Scheme::RsaPss(_)),
         Params::Ecc { .. } => {
-            matches!(selected, Scheme::EcDsa(_) | Scheme::EcSchnorr(_) | Scheme::EcDaa(..))
+            matches!(
+                selected,
+                Scheme::EcDsa(_) | Scheme::EcSchnorr(_) | Scheme::EcDaa(..)
+            )
         }
         Params::KeyedHash(_) => matches!(selected, Scheme::Hmac(_)),
         Params::SymCipher(_) => false,
@@ -68,7 +71,9 @@ impl Core<'_> {
                 } else {
                     padding::pss_encode(crypto, hash, digest, random, len)?
                 };
-                let value = crypto.private(&key, block.as_slice(), random).ok_or(Rc::FAILURE)?;
+                let value = crypto
+                    .private(&key, block.as_slice(), random)
+                    .ok_or(Rc::FAILURE)?;
                 Ok(Signature::Rsa { scheme, value })
             }
             (Params::Ecc { curve, .. }, scheme) => {
@@ -109,11 +114,7 @@ impl Core<'_> {
     ) -> Result<(), Rc> {
         let crypto = self.crypto;
         let right = match (&object.public.params, &object.public.unique, signature) {
-            (
-                Params::Rsa { exponent, .. },
-                Unique::Rsa(n),
-                Signature::Rsa { scheme, value },
-            ) => {
+            (Params::Rsa { exponent, .. }, Unique::Rsa(n), Signature::Rsa { scheme, value }) => {
                 let hash = scheme.hash().ok_or(Rc::SCHEME)?;
                 ensure(value.len() == n.len(), Rc::SIGNATURE)?;
                 let block = crypto
@@ -174,7 +175,10 @@ pub(crate) fn verified_ticket(
     digest: &Digest,
     name: &[u8],
 ) -> Digest {
-    core.seal_of(hierarchy, &[&Tag::VERIFIED.0.to_be_bytes(), digest.as_slice(), name])
+    core.seal_of(
+        hierarchy,
+        &[&Tag::VERIFIED.0.to_be_bytes(), digest.as_slice(), name],
+    )
 }
 
 /// TPM2_Sign (clause 20.2).

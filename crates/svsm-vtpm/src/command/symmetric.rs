@@ -67,13 +67,18 @@ fn crypt(
     ensure(!blocks || data.len() % 16 == 0, Rc::SIZE.param(data_at))?;
     let key = object.sensitive.as_ref().ok_or(Rc::KEY.handle(1))?;
     let mut chain = [0; 16];
-    chain.iter_mut().zip(iv.as_slice()).for_each(|(to, from)| *to = *from);
+    chain
+        .iter_mut()
+        .zip(iv.as_slice())
+        .for_each(|(to, from)| *to = *from);
     call.out.sized(data)?;
     let out = call.out.written_mut().get_mut(2..).unwrap_or_default();
     if decrypt {
-        core.crypto.decrypt(mode, key.secret.as_slice(), &mut chain, out);
+        core.crypto
+            .decrypt(mode, key.secret.as_slice(), &mut chain, out);
     } else {
-        core.crypto.encrypt(mode, key.secret.as_slice(), &mut chain, out);
+        core.crypto
+            .encrypt(mode, key.secret.as_slice(), &mut chain, out);
     }
     Ok(call.out.sized(chain.get(..iv_len).unwrap_or_default())?)
 }

@@ -68,10 +68,6 @@ impl Drbg {
 }
 
 /// A generator with the provider it needs: what key generation draws from.
-#[expect(
-    missing_debug_implementations,
-    reason = "a short-lived pair of references"
-)]
 pub(crate) struct Generator<'a, C: ?Sized> {
     pub(crate) drbg: &'a mut Drbg,
     pub(crate) crypto: &'a C,

@@ -164,9 +164,12 @@ fn handle(
         room,
     );
     (command.run)(core, &mut call)?;
-    let handle = call.handle;
+    let (handle, ends) = (call.handle, call.ends);
     let len = call.out.len();
     let end = respond(frame, core, response, head, len, handle)?;
+    if let Some(slot) = ends {
+        core.objects.flush(slot);
+    }
     core.objects.drop_persistent();
     core.commit()?;
     Ok(end)

@@ -131,7 +131,11 @@ impl Core<'_> {
         match source {
             Source::Random => self.random(out)?,
             Source::Primary(drbg) => drbg.generate(self.crypto, out),
-            Source::Derived(state) => Deriving { state, crypto: self.crypto }.fill(out),
+            Source::Derived(state) => Deriving {
+                state,
+                crypto: self.crypto,
+            }
+            .fill(out),
         }
         Ok(())
     }

@@ -45,9 +45,13 @@ impl<'a> Guard<'a> {
     fn crypt(&self, crypto: &dyn Crypto, name: &Name, iv: [u8; 16], data: &mut [u8], on: bool) {
         let mut key = [0; 32];
         let bits = u32::from(self.cipher.bits);
-        let Some(key_bytes) = key.get_mut(..self.cipher.key_len()) else { return };
+        let Some(key_bytes) = key.get_mut(..self.cipher.key_len()) else {
+            return;
+        };
         let context = [name.as_slice(), &[]];
-        kdf::kdfa(crypto, self.hash, self.seed, "STORAGE", context, bits, key_bytes);
+        kdf::kdfa(
+            crypto, self.hash, self.seed, "STORAGE", context, bits, key_bytes,
+        );
         let mut iv = iv;
         if on {
             crypto.encrypt(Mode::Cfb, key_bytes, &mut iv, data);
@@ -110,7 +114,10 @@ impl<'a> Guard<'a> {
     ) -> Result<Private, Rc> {
         let mut r = Reader::new(wrapped);
         let code: Digest = r.read()?;
-        ensure(code == self.integrity(crypto, name, r.rest()), Rc::INTEGRITY)?;
+        ensure(
+            code == self.integrity(crypto, name, r.rest()),
+            Rc::INTEGRITY,
+        )?;
         let mut iv = [0; 16];
         if has_iv {
             let given: Bytes<16> = r.read()?;
@@ -156,8 +163,7 @@ impl Core<'_> {
         let mut iv = [0; 16];
         self.random(&mut iv)?;
         let mut plain = sized_sensitive(sensitive)?;
-        let private =
-            Guard::of_parent(parent)?.wrap(self.crypto, name, Some(iv), plain.as_slice());
+        let private = Guard::of_parent(parent)?.wrap(self.crypto, name, Some(iv), plain.as_slice());
         plain.zeroize();
         private
     }
@@ -169,8 +175,7 @@ impl Core<'_> {
         name: &Name,
         parent: &Object,
     ) -> Result<Sensitive, Rc> {
-        let mut plain =
-            Guard::of_parent(parent)?.unwrap(self.crypto, name, true, private)?;
+        let mut plain = Guard::of_parent(parent)?.unwrap(self.crypto, name, true, private)?;
         let sensitive = read_sized_sensitive(plain.as_slice());
         plain.zeroize();
         sensitive
@@ -192,7 +197,8 @@ impl Core<'_> {
             inner.extend(&u16::try_from(digest.len()).unwrap_or(0).to_be_bytes())?;
             inner.extend(digest.as_slice())?;
             inner.extend(data.as_slice())?;
-            self.crypto.encrypt(Mode::Cfb, key, &mut [0; 16], inner.as_mut_slice());
+            self.crypto
+                .encrypt(Mode::Cfb, key, &mut [0; 16], inner.as_mut_slice());
             data.zeroize();
             data = inner;
         }
@@ -217,7 +223,8 @@ impl Core<'_> {
         };
         let mut plain: &[u8] = data.as_slice();
         if let Some((_, key)) = inner {
-            self.crypto.decrypt(Mode::Cfb, key, &mut [0; 16], data.as_mut_slice());
+            self.crypto
+                .decrypt(Mode::Cfb, key, &mut [0; 16], data.as_mut_slice());
             let mut r = Reader::new(data.as_slice());
             let digest: Digest = r.read()?;
             plain = r.rest();
@@ -257,4 +264,3 @@ pub(crate) fn credential_unwrap(
     ensure(credential.len() <= guard.hash.digest_len(), Rc::SIZE)?;
     Ok(credential)
 }
-

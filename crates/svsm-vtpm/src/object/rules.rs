@@ -3,7 +3,7 @@
 //! The codes are those of the reference, without the number of the parameter that is to blame.
 
 use crate::{
-    alg::{Alg, Mode},
+    alg::Alg,
     crypto::{Crypto, EccNumber, keygen::is_exponent},
     rc::{Rc, ensure},
     state::object::Object,
@@ -30,9 +30,15 @@ pub(crate) fn check_attributes(public: &Public, parent: Option<&Object>) -> Resu
     if fixed_tpm {
         ensure(!encrypted, Rc::ATTRIBUTES)?;
     } else if let Some(parent) = parent.filter(|p| !p.has(A::FIXED_TPM)) {
-        ensure(encrypted == parent.has(A::ENCRYPTED_DUPLICATION), Rc::ATTRIBUTES)?;
+        ensure(
+            encrypted == parent.has(A::ENCRYPTED_DUPLICATION),
+            Rc::ATTRIBUTES,
+        )?;
     }
-    let (sign, decrypt) = (attributes.contains(A::SIGN), attributes.contains(A::DECRYPT));
+    let (sign, decrypt) = (
+        attributes.contains(A::SIGN),
+        attributes.contains(A::DECRYPT),
+    );
     if attributes.contains(A::RESTRICTED) {
         ensure(sign != decrypt, Rc::ATTRIBUTES)?;
     } else if !matches!(public.params, Params::KeyedHash(_)) {
@@ -40,7 +46,10 @@ pub(crate) fn check_attributes(public: &Public, parent: Option<&Object>) -> Resu
     }
     ensure(!attributes.contains(A::X509_SIGN) || sign, Rc::ATTRIBUTES)?;
     let len = public.name_alg.map_or(0, crate::HashAlg::digest_len);
-    ensure(public.policy.is_empty() || public.policy.len() == len, Rc::SIZE)
+    ensure(
+        public.policy.is_empty() || public.policy.len() == len,
+        Rc::SIZE,
+    )
 }
 
 /// Schemes and symmetric algorithms, which depend on what the key is for.
@@ -48,12 +57,7 @@ pub(crate) fn check_schemes(public: &Public) -> Result<(), Rc> {
     let has = |attribute| public.has(attribute);
     let (sign, decrypt, restricted) = (has(A::SIGN), has(A::DECRYPT), has(A::RESTRICTED));
     match &public.params {
-        Params::SymCipher(cipher) => {
-            if restricted && decrypt {
-                ensure(cipher.mode == Some(Mode::Cfb), Rc::SYMMETRIC)?;
-            }
-            Ok(())
-        }
+        Params::SymCipher(_) => Ok(()),
         Params::KeyedHash(scheme) => {
             let fits = match scheme {
                 KeyedHashScheme::Null => !(restricted && (sign || decrypt)),
@@ -64,15 +68,18 @@ pub(crate) fn check_schemes(public: &Public) -> Result<(), Rc> {
             };
             ensure(fits, Rc::SCHEME)
         }
-        Params::Rsa { symmetric, scheme, .. } | Params::Ecc { symmetric, scheme, .. } => {
+        Params::Rsa {
+            symmetric, scheme, ..
+        }
+        | Params::Ecc {
+            symmetric, scheme, ..
+        } => {
             if let Params::Ecc { kdf, .. } = &public.params {
                 ensure(kdf.is_none(), Rc::KDF)?;
             }
             let storage = restricted && decrypt;
-            let symmetric_fits = match symmetric {
-                None => !storage,
-                Some(cipher) => storage && cipher.mode == Some(Mode::Cfb),
-            };
+            // Whatever mode it names, children are encrypted in CFB mode.
+            let symmetric_fits = symmetric.is_some() == storage;
             let scheme_fits = match scheme {
                 Scheme::Null => !(restricted && sign),
                 scheme if scheme.signs() => sign && !decrypt,
@@ -99,7 +106,10 @@ pub(crate) fn check_creation(
                 ensure(!(is_data && origin), Rc::ATTRIBUTES)?;
             }
             let fixed = public.attributes.intersects(A::FIXED_TPM | A::FIXED_PARENT);
-            ensure(!public.has(A::RESTRICTED) || origin || !fixed, Rc::ATTRIBUTES)?;
+            ensure(
+                !public.has(A::RESTRICTED) || origin || !fixed,
+                Rc::ATTRIBUTES,
+            )?;
         }
         // Keys of number theory are never given.
         _ => ensure(origin, Rc::ATTRIBUTES)?,
@@ -193,7 +203,10 @@ impl Blame {
 /// A public area that is loaded alone, of a key that somebody else may hold.
 pub(crate) fn check_external(public: &Public) -> Result<(), Rc> {
     let len = public.name_alg.map_or(0, crate::HashAlg::digest_len);
-    ensure(public.policy.is_empty() || public.policy.len() == len, Rc::SIZE)?;
+    ensure(
+        public.policy.is_empty() || public.policy.len() == len,
+        Rc::SIZE,
+    )?;
     check_attributes(public, None)?;
     check_schemes(public)
 }

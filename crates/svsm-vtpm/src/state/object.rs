@@ -43,9 +43,9 @@ impl Object {
         self.public.attributes.contains(attribute)
     }
 
-    /// Whether other objects can be below it: a restricted decryption key with a secret part.
+    /// Whether other objects can be below it: a restricted decryption key.
     pub(crate) fn is_parent(&self) -> bool {
-        self.sensitive.is_some() && self.public.is_parent()
+        self.public.is_parent()
     }
 
     /// Whether objects are derived from it.
@@ -72,7 +72,10 @@ impl Object {
             let e = rsa_exponent(*exponent);
             rsa = Some(crypto.complete(n.as_slice(), e, secret.secret.as_slice())?);
         }
-        Some(Self { rsa, ..Self::assemble(crypto, public, sensitive, hierarchy) })
+        Some(Self {
+            rsa,
+            ..Self::assemble(crypto, public, sensitive, hierarchy)
+        })
     }
 
     /// The object of an area pair, without the private key of an RSA object.

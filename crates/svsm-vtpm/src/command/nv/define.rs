@@ -21,11 +21,17 @@ pub(crate) fn define_space(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(
     let public: NvPublic = call.param_with(|r| r.sized_as())?;
     call.end()?;
     auth.trim_end();
-    ensure(auth.len() <= public.name_alg.digest_len(), Rc::SIZE.param(1))?;
+    ensure(
+        auth.len() <= public.name_alg.digest_len(),
+        Rc::SIZE.param(1),
+    )?;
     check(call.handle_at(0), &public).map_err(|rc| rc.param(2))?;
     let platform = call.handle_at(0) == Handle::PLATFORM;
     ensure(platform || core.clear.sh_enable, Rc::HIERARCHY.handle(1))?;
-    ensure(!platform || core.clear.ph_enable_nv, Rc::HIERARCHY.handle(1))?;
+    ensure(
+        !platform || core.clear.ph_enable_nv,
+        Rc::HIERARCHY.handle(1),
+    )?;
     ensure(core.nv.content(public.handle).is_none(), Rc::NV_DEFINED)?;
     Ok(core.add_index(&public, &auth)?)
 }
@@ -33,7 +39,10 @@ pub(crate) fn define_space(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(
 fn check(auth: Handle, public: &NvPublic) -> Result<(), Rc> {
     let has = |attribute| public.has(attribute);
     let digest_len = public.name_alg.digest_len();
-    ensure(public.policy.is_empty() || public.policy.len() == digest_len, Rc::SIZE)?;
+    ensure(
+        public.policy.is_empty() || public.policy.len() == digest_len,
+        Rc::SIZE,
+    )?;
     let kind = public.attributes.kind().ok_or(Rc::ATTRIBUTES)?;
     let size = usize::from(public.size);
     match kind {
@@ -48,11 +57,20 @@ fn check(auth: Handle, public: &NvPublic) -> Result<(), Rc> {
     let writers = A::PP_WRITE | A::OWNER_WRITE | A::AUTH_WRITE | A::POLICY_WRITE;
     ensure(public.attributes.intersects(readers), Rc::ATTRIBUTES)?;
     ensure(public.attributes.intersects(writers), Rc::ATTRIBUTES)?;
-    ensure(!(has(A::CLEAR_ST_CLEAR) && kind == NvKind::Counter), Rc::ATTRIBUTES)?;
-    ensure(!(has(A::ORDERLY) && public.is_pin() && !has(A::NO_DA)), Rc::ATTRIBUTES)?;
+    ensure(
+        !(has(A::CLEAR_ST_CLEAR) && kind == NvKind::Counter),
+        Rc::ATTRIBUTES,
+    )?;
+    ensure(
+        !(has(A::ORDERLY) && public.is_pin() && !has(A::NO_DA)),
+        Rc::ATTRIBUTES,
+    )?;
     if public.is_pin() {
         // A PIN is not to be changed by who knows it, nor locked, nor guessed.
-        ensure(!has(A::AUTH_WRITE) && !has(A::GLOBAL_LOCK) && !has(A::WRITE_DEFINE), Rc::ATTRIBUTES)?;
+        ensure(
+            !has(A::AUTH_WRITE) && !has(A::GLOBAL_LOCK) && !has(A::WRITE_DEFINE),
+            Rc::ATTRIBUTES,
+        )?;
         ensure(kind != NvKind::PinFail || has(A::NO_DA), Rc::ATTRIBUTES)?;
     }
     let platform = auth == Handle::PLATFORM;
@@ -66,19 +84,22 @@ fn check(auth: Handle, public: &NvPublic) -> Result<(), Rc> {
 pub(crate) fn undefine_space(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     call.end()?;
     let index = core.nv_index(call)?;
-    ensure(!index.public.has(A::POLICY_DELETE), Rc::ATTRIBUTES.handle(2))?;
+    ensure(
+        !index.public.has(A::POLICY_DELETE),
+        Rc::ATTRIBUTES.handle(2),
+    )?;
     // The owner does not delete what belongs to the platform.
     let owner = call.handle_at(0) == Handle::OWNER;
-    ensure(!(owner && index.public.has(A::PLATFORM_CREATE)), Rc::NV_AUTHORIZATION)?;
+    ensure(
+        !(owner && index.public.has(A::PLATFORM_CREATE)),
+        Rc::NV_AUTHORIZATION,
+    )?;
     core.remove_index(index.public.handle);
     Ok(())
 }
 
 /// TPM2_NV_UndefineSpaceSpecial (clause 31.5).
-pub(crate) fn undefine_space_special(
-    core: &mut Core<'_>,
-    call: &mut Call<'_>,
-) -> Result<(), Stop> {
+pub(crate) fn undefine_space_special(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     call.end()?;
     let index = core.index(call.handle_at(0)).ok_or(Rc::HANDLE.handle(1))?;
     ensure(index.public.has(A::POLICY_DELETE), Rc::ATTRIBUTES.handle(1))?;
@@ -100,7 +121,10 @@ pub(crate) fn change_auth(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
     call.end()?;
     auth.trim_end();
     let index = core.index(call.handle_at(0)).ok_or(Rc::HANDLE.handle(1))?;
-    ensure(auth.len() <= index.public.name_alg.digest_len(), Rc::SIZE.param(1))?;
+    ensure(
+        auth.len() <= index.public.name_alg.digest_len(),
+        Rc::SIZE.param(1),
+    )?;
     core.set_index_auth(&index, &auth);
     Ok(())
 }

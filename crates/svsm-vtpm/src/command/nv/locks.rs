@@ -17,7 +17,10 @@ pub(crate) fn write_lock(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(),
         Err(Rc::NV_LOCKED) => return Ok(()),
         checked => checked?,
     }
-    let lockable = index.public.attributes.intersects(A::WRITE_DEFINE | A::WRITE_ST_CLEAR);
+    let lockable = index
+        .public
+        .attributes
+        .intersects(A::WRITE_DEFINE | A::WRITE_ST_CLEAR);
     ensure(lockable, Rc::ATTRIBUTES.handle(2))?;
     let attributes = index.public.attributes | A::WRITE_LOCKED;
     core.set_index_attributes(&mut index, attributes);

@@ -6,11 +6,7 @@ use crate::{
     crypto::Digest,
     handle::Handle,
     rc::Rc,
-    state::{
-        Core,
-        object::Object,
-        pcr::digest_of,
-    },
+    state::{Core, object::Object, pcr::digest_of},
     structures::{
         attest::{Data, Tag, Ticket},
         pcr::PcrSelections,
@@ -48,7 +44,11 @@ impl CreationData {
         Self {
             pcrs,
             pcr_digest,
-            locality: if call.locality < 5 { 1 << call.locality } else { call.locality },
+            locality: if call.locality < 5 {
+                1 << call.locality
+            } else {
+                call.locality
+            },
             parent_alg: parent
                 .and_then(|p| p.public.name_alg)
                 .map_or(Alg::NULL, crate::HashAlg::alg),

@@ -18,18 +18,24 @@ fn is_credential_key(object: &Object) -> bool {
 }
 
 /// TPM2_ActivateCredential (clause 12.5).
-pub(crate) fn activate_credential(
-    core: &mut Core<'_>,
-    call: &mut Call<'_>,
-) -> Result<(), Stop> {
+pub(crate) fn activate_credential(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let blob: Private = call.param()?;
     let secret: Encrypted = call.param()?;
     call.end()?;
-    let name = core.object_of(call.entity(0)).ok_or(Rc::TYPE.handle(1))?.name.clone();
-    let key = core.object_of(call.entity(1)).ok_or(Rc::TYPE.handle(2))?.clone();
+    let name = core
+        .object_of(call.entity(0))
+        .ok_or(Rc::TYPE.handle(1))?
+        .name
+        .clone();
+    let key = core
+        .object_of(call.entity(1))
+        .ok_or(Rc::TYPE.handle(2))?
+        .clone();
     ensure(key.public.is_asymmetric(), Rc::TYPE.handle(2))?;
     ensure(is_credential_key(&key), Rc::ATTRIBUTES.handle(2))?;
-    let seed = core.secret_decrypt(&key, Label::IDENTITY, &secret).param(2)?;
+    let seed = core
+        .secret_decrypt(&key, Label::IDENTITY, &secret)
+        .param(2)?;
     let guard = Guard::new(&key, seed.as_slice())?;
     let credential = credential_unwrap(core.crypto, &guard, &name, blob.as_slice()).param(1)?;
     Ok(call.put(&credential)?)
@@ -40,7 +46,10 @@ pub(crate) fn make_credential(core: &mut Core<'_>, call: &mut Call<'_>) -> Resul
     let credential: Digest = call.param()?;
     let name: Name = call.param()?;
     call.end()?;
-    let key = core.object_of(call.entity(0)).ok_or(Rc::TYPE.handle(1))?.clone();
+    let key = core
+        .object_of(call.entity(0))
+        .ok_or(Rc::TYPE.handle(1))?
+        .clone();
     ensure(is_credential_key(&key), Rc::TYPE.handle(1))?;
     let hash = key.public.name_alg.ok_or(Rc::TYPE.handle(1))?;
     ensure(credential.len() <= hash.digest_len(), Rc::SIZE.param(1))?;

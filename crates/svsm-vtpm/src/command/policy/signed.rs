@@ -47,7 +47,11 @@ impl Assertion {
             if self.expiration != 0 {
                 let seconds = u64::from(self.expiration.unsigned_abs());
                 // With a nonce the time runs from the session's start, else from when the power came.
-                let start = if self.nonce.is_empty() { 0 } else { session.start };
+                let start = if self.nonce.is_empty() {
+                    0
+                } else {
+                    session.start
+                };
                 timeout = start.saturating_add(seconds.saturating_mul(1000)).max(1);
                 ensure(timeout >= now, Rc::EXPIRED.param(4))?;
             }
@@ -103,7 +107,11 @@ impl Assertion {
         let expires = expiry_bytes(timeout, !self.nonce.is_empty());
         let digest = self.ticket(core, tag, hierarchy, name, expires.as_slice());
         call.put(&expires)?;
-        call.put(&Ticket { tag, hierarchy, digest })
+        call.put(&Ticket {
+            tag,
+            hierarchy,
+            digest,
+        })
     }
 
     /// The proof in a ticket of an assertion; it holds for this boot.
@@ -148,7 +156,10 @@ pub(crate) fn policy_signed(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     let assertion = Assertion::read(call)?;
     let signature: Signature = call.param()?;
     call.end()?;
-    let object = core.object_of(call.entity(0)).ok_or(Rc::HANDLE.handle(1))?.clone();
+    let object = core
+        .object_of(call.entity(0))
+        .ok_or(Rc::HANDLE.handle(1))?
+        .clone();
     let trial = core.policy_session(call, 1)?.is_trial();
     let timeout = assertion.check(core, call, 1)?;
     if !trial {
@@ -177,7 +188,13 @@ pub(crate) fn secret(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     let entity = call.entity(0);
     let timeout = assertion.check(core, call, 1)?;
     let name = core.name_of(entity);
-    assertion.apply(core, call.handle_at(1), call.command.code, name.as_slice(), timeout)?;
+    assertion.apply(
+        core,
+        call.handle_at(1),
+        call.command.code,
+        name.as_slice(),
+        timeout,
+    )?;
     let hierarchy = match core.object_of(entity) {
         Some(object) => object.hierarchy,
         None => match entity.handle {
@@ -189,7 +206,11 @@ pub(crate) fn secret(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
                         .public
                         .has(crate::structures::attributes::NvAttributes::PLATFORM_CREATE)
                 });
-                if platform { Handle::PLATFORM } else { Handle::OWNER }
+                if platform {
+                    Handle::PLATFORM
+                } else {
+                    Handle::OWNER
+                }
             }
             _ => Handle::OWNER,
         },
@@ -204,15 +225,22 @@ pub(crate) fn ticket(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     let cp_hash: Digest = call.param()?;
     let reference: Digest = call.param()?;
     let name: Name = call.param()?;
-    let ticket =
-        call.param_with(|r| Ticket::read(r, &[Tag::AUTH_SIGNED, Tag::AUTH_SECRET]))?;
+    let ticket = call.param_with(|r| Ticket::read(r, &[Tag::AUTH_SIGNED, Tag::AUTH_SECRET]))?;
     call.end()?;
     let now = core.time.time;
-    ensure(!core.policy_session(call, 0)?.is_trial(), Rc::ATTRIBUTES.handle(1))?;
+    ensure(
+        !core.policy_session(call, 0)?.is_trial(),
+        Rc::ATTRIBUTES.handle(1),
+    )?;
     ensure(expires.len() == 9, Rc::SIZE.param(1))?;
     let mut r = Reader::new(expires.as_slice());
     let timeout = u64::read(&mut r)?;
-    let assertion = Assertion { nonce: Digest::EMPTY, cp_hash, reference, expiration: 0 };
+    let assertion = Assertion {
+        nonce: Digest::EMPTY,
+        cp_hash,
+        reference,
+        expiration: 0,
+    };
     assertion.check(core, call, 0)?;
     let expected = assertion.ticket(
         core,
@@ -224,7 +252,11 @@ pub(crate) fn ticket(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     ensure(expected == ticket.digest, Rc::TICKET.param(5))?;
     ensure(timeout == 0 || timeout >= now, Rc::EXPIRED.param(1))?;
     // The digest is that of the command which the ticket is about.
-    let code = if ticket.tag == Tag::AUTH_SIGNED { 0x160 } else { 0x151 };
+    let code = if ticket.tag == Tag::AUTH_SIGNED {
+        0x160
+    } else {
+        0x151
+    };
     Ok(assertion.apply(core, call.handle_at(0), code, name.as_slice(), timeout)?)
 }
 
@@ -243,7 +275,9 @@ pub(crate) fn authorize(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), 
     let session = core.policy_session(call, 0)?;
     if !session.is_trial() {
         ensure(session.policy_digest == approved, Rc::VALUE.param(1))?;
-        let digest = core.crypto.hash(hash, &[approved.as_slice(), reference.as_slice()]);
+        let digest = core
+            .crypto
+            .hash(hash, &[approved.as_slice(), reference.as_slice()]);
         let expected = crate::command::signing::verified_ticket(
             core,
             ticket.hierarchy,

@@ -16,15 +16,26 @@ pub(crate) fn pcr(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> 
     let mut pcrs: PcrSelections = call.param()?;
     call.end()?;
     let session = core.policy_session(call, 0)?;
-    let (alg, trial, counter) = (session.auth_hash, session.is_trial(), session.policy.pcr_counter);
+    let (alg, trial, counter) = (
+        session.auth_hash,
+        session.is_trial(),
+        session.policy.pcr_counter,
+    );
     let current = digest_of(core.crypto, &core.permanent, &core.pcrs, alg, &mut pcrs);
     let digest = if trial {
         // A trial believes what it is told.
-        if expected.is_empty() { current } else { expected }
+        if expected.is_empty() {
+            current
+        } else {
+            expected
+        }
     } else {
         let now = core.reset.pcr_counter;
         ensure(counter.is_none_or(|then| then == now), Rc::PCR_CHANGED)?;
-        ensure(expected.is_empty() || expected == current, Rc::VALUE.param(1))?;
+        ensure(
+            expected.is_empty() || expected == current,
+            Rc::VALUE.param(1),
+        )?;
         core.policy_session(call, 0)?.policy.pcr_counter = Some(now);
         current
     };
@@ -74,7 +85,8 @@ impl Operation {
 
 /// The hash of operand, offset and operation.
 fn arguments(core: &Core<'_>, alg: HashAlg, operand: &[u8], offset: u16, op: Operation) -> Digest {
-    core.crypto.hash(alg, &[operand, &offset.to_be_bytes(), &op.0.to_be_bytes()])
+    core.crypto
+        .hash(alg, &[operand, &offset.to_be_bytes(), &op.0.to_be_bytes()])
 }
 
 /// TPM2_PolicyNV (clause 23.9).
@@ -88,10 +100,16 @@ pub(crate) fn nv(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let index = core.index(call.handle_at(1)).ok_or(Rc::HANDLE.handle(2))?;
     if !trial {
         core.nv_read_checks(call.handle_at(0), &index)?;
-        ensure(usize::from(offset) <= usize::from(index.public.size), Rc::VALUE.param(2))?;
+        ensure(
+            usize::from(offset) <= usize::from(index.public.size),
+            Rc::VALUE.param(2),
+        )?;
         let end = usize::from(offset) + operand.len();
         ensure(end <= usize::from(index.public.size), Rc::SIZE.param(1))?;
-        let data = core.index_data(&index).get(usize::from(offset)..end).unwrap_or_default();
+        let data = core
+            .index_data(&index)
+            .get(usize::from(offset)..end)
+            .unwrap_or_default();
         ensure(operation.holds(data, operand.as_slice()), Rc::POLICY)?;
     }
     let hash = arguments(core, alg, operand.as_slice(), offset, operation);
@@ -131,15 +149,22 @@ pub(crate) fn nv_written(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(),
     let old = session.policy.nv_written;
     ensure(old.is_none_or(|old| old == written), Rc::VALUE.param(1))?;
     session.policy.nv_written = Some(written);
-    Ok(core.extend_policy(call.handle_at(0), call.command.code, &[&[u8::from(written)]])?)
+    Ok(core.extend_policy(
+        call.handle_at(0),
+        call.command.code,
+        &[&[u8::from(written)]],
+    )?)
 }
 
 /// TPM2_PolicyAuthorizeNV (clause 23.22).
 pub(crate) fn authorize_nv(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     call.end()?;
     let session = core.policy_session(call, 2)?;
-    let (alg, trial, digest) =
-        (session.auth_hash, session.is_trial(), session.policy_digest.clone());
+    let (alg, trial, digest) = (
+        session.auth_hash,
+        session.is_trial(),
+        session.policy_digest.clone(),
+    );
     let index: Index = core.index(call.handle_at(1)).ok_or(Rc::HANDLE.handle(2))?;
     if !trial {
         core.nv_read_checks(call.handle_at(0), &index)?;
