@@ -17,6 +17,7 @@ use crate::report::Report;
 use crate::symbols::Symbols;
 
 mod directives;
+mod native;
 mod pages;
 pub(crate) mod programs;
 mod request;
@@ -89,12 +90,15 @@ pub fn build_with(
     request.archive_bytes = archive.len() as u64;
     let plan = Plan::new(&request).map_err(Error::Plan)?;
 
+    let counts = pages::count(&plan)?;
+    if counts.values().sum::<u64>() > directives::MAX_PAGES {
+        return Err(Error::TooLarge);
+    }
     let pages = pages::pages(&plan, &programs, &archive)?;
     let bytes = directives::write(manifest, &plan, &pages)?;
 
     // Figures come from the file itself, read as a stranger would.
     let launch_pages = launch_pages(&bytes)?;
-    let counts = pages::count(&plan)?;
     let report = Report::new(&counts, launch_pages, bytes.len() as u64, &manifest.budgets);
     if report.exceeds() {
         return Err(Error::Budget(Box::new(report)));

@@ -140,33 +140,34 @@ fn fixed(left: &ImageFile<'_>, right: &ImageFile<'_>) -> Vec<Difference> {
         .collect()
 }
 
-/// Platforms as a string, and all headers but pages as their lines in an
-/// inspection: what people see is what is compared.
+/// All headers but pages as their lines in an inspection: what people see is
+/// what is compared. Data that is not shown there counts by its checksum.
 fn lines(file: &ImageFile<'_>) -> Vec<String> {
     let areas = Areas::of(file);
-    let line = |header: &Header<'_>| match &header.body {
-        Body::SupportedPlatform(platform) => Some(format!(
-            "{} {} version {}, highest VTL {}, shared from {:#x}",
-            header.kind,
-            platform.kind,
-            platform.version,
-            platform.highest_vtl,
-            platform.shared_gpa_boundary
-        )),
-        Body::PageData(_) => None,
-        // What an inspection does not show in full is told apart by a checksum.
-        Body::VpContext(context) => Some((header, context.data)).map(|(header, data)| {
-            let facts = HeaderFacts::of(header, file.platforms(), &areas);
-            format!("{facts}  data={:08x}", crc32fast::hash(data))
-        }),
-        Body::ParameterArea(area) => {
-            let facts = HeaderFacts::of(header, file.platforms(), &areas);
-            Some(match area.data {
-                Some(data) => format!("{facts}  data={:08x}", crc32fast::hash(data)),
-                None => facts.to_string(),
-            })
-        }
-        _ => Some(HeaderFacts::of(header, file.platforms(), &areas).to_string()),
+    let line = |header: &Header<'_>| {
+        let facts = HeaderFacts::of(header, file.platforms(), &areas);
+        let data = match &header.body {
+            Body::PageData(_) => return None,
+            // The line of an inspection has the mask, which may differ.
+            Body::SupportedPlatform(platform) => {
+                return Some(format!(
+                    "{} {} version {}, highest VTL {}, shared from {:#x}",
+                    header.kind,
+                    platform.kind,
+                    platform.version,
+                    platform.highest_vtl,
+                    platform.shared_gpa_boundary
+                ));
+            }
+            Body::VpContext(context) => Some(context.data),
+            Body::ParameterArea(area) => area.data,
+            Body::Corim { data, .. } | Body::Unknown(data) => Some(*data),
+            _ => None,
+        };
+        Some(match data {
+            Some(data) => format!("{facts}  data={:08x}", crc32fast::hash(data)),
+            None => facts.to_string(),
+        })
     };
     file.headers().iter().filter_map(line).collect()
 }

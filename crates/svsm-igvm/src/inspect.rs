@@ -16,6 +16,7 @@ mod text;
 
 /// What is in an IGVM file: its headers, and totals per platform.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Inspection {
     /// The version of the format.
     pub version: u32,
@@ -40,6 +41,7 @@ pub struct Inspection {
 
 /// A platform, and what the file gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlatformFacts {
     /// Its name.
     pub platform: String,
@@ -60,6 +62,7 @@ pub struct PlatformFacts {
 /// What becomes of a page at launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Class {
     /// Contents of the file, measured.
     Measured,
@@ -104,6 +107,7 @@ impl fmt::Display for Class {
 
 /// What one variable header says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct HeaderFacts {
     /// Its number in the file.
     pub index: usize,

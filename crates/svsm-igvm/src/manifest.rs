@@ -31,6 +31,7 @@ pub const EXAMPLE: &str = include_str!("manifest/example.toml");
 /// file and change it; [`check`](Self::check) then says whether it still holds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Manifest {
     /// The platforms that the image supports.
     pub platforms: Vec<Platform>,
@@ -62,6 +63,7 @@ pub struct Manifest {
 /// A platform of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Platform {
     /// A machine without memory protection.
     Native,
@@ -84,6 +86,7 @@ impl fmt::Display for Platform {
 /// The SVSM: its program and the memory that is its own.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Svsm {
     /// The ELF file, linked in the top 2 GiB.
     pub elf: PathBuf,
@@ -115,6 +118,7 @@ impl Svsm {
 /// The first stage.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Stage2 {
     /// The ELF file, linked below 640 KiB.
     pub elf: PathBuf,
@@ -123,6 +127,7 @@ pub struct Stage2 {
 /// A user-mode program.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Service {
     /// Its name in the archive.
     pub name: String,
@@ -133,6 +138,7 @@ pub struct Service {
 /// The parameter areas that the SVSM wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Parameters {
     /// The number of virtual processors.
     pub vp_count: Option<Area>,
@@ -174,6 +180,7 @@ pub struct RequiredMemory {
 /// Facts about an unprotected machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Native {
     /// The base port of the 16550 that carries the log.
     pub console_port: u16,
@@ -193,6 +200,7 @@ impl Default for Native {
 /// Limits that fail the build when they are exceeded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Budgets {
     /// All pages of the image.
     pub pages: Option<u64>,

@@ -472,6 +472,11 @@ fn an_image_that_does_not_fit_is_refused() {
         small.starts_with("the image cannot be laid out: "),
         "{small}"
     );
+    let huge = |manifest: &mut Manifest| {
+        manifest.svsm.size = Size::new(8 << 30);
+        manifest.svsm.stack = Size::new(4 << 30);
+    };
+    assert!(refused(huge, Loader::Machine).contains("does not fit"));
     let unchecked = refused(
         |manifest| manifest.svsm.size = Size::new(1),
         Loader::Machine,

@@ -154,12 +154,12 @@ fn every_rule_names_its_key_and_line() {
         ),
         (
             service(&["init", "svsm"]),
-            "10:1: service[1].name: \"svsm\" is there twice",
+            "10:1: service[1].name: \"svsm\" is the name of no service",
         ),
         (
-            service(&["init", "../x"]),
-            "10:1: service[1].name: \"../x\" is not a name: it takes 1 to 64 of the characters \
-             A-Z a-z 0-9 - _ .",
+            service(&["init", ".."]),
+            "10:1: service[1].name: \"..\" is not a name: it takes 1 to 64 of the characters \
+             A-Z a-z 0-9 - _ . and does not start with a full stop",
         ),
         (
             with("[parameters]\nmadt = 10\n"),
@@ -179,6 +179,25 @@ fn every_rule_names_its_key_and_line() {
         ),
     ] {
         assert_eq!(refused(&text), format!("image.toml:{message}"));
+    }
+}
+
+#[test]
+fn names_of_services_are_no_paths() {
+    for name in [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "a b",
+        "\u{e9}",
+        &"a".repeat(65),
+    ] {
+        let mut manifest = Manifest::parse(EXAMPLE, "").unwrap();
+        manifest.services[0].name = name.to_owned();
+        let message = manifest.check().unwrap_err().to_string();
+        assert!(message.contains("is not a name"), "{message}");
     }
 }
 

@@ -65,9 +65,14 @@ pub enum ManifestFault {
     },
     /// A range of addresses overlaps the SVSM's private memory.
     OverlapsSvsm,
-    /// A name is empty, too long, or has other characters than letters,
-    /// digits, `-`, `_` and `.`.
+    /// A name is empty, too long, starts with a full stop, or has other
+    /// characters than letters, digits, `-`, `_` and `.`.
     BadName {
+        /// The name.
+        name: String,
+    },
+    /// A service has the name of a program that is no service.
+    ReservedName {
         /// The name.
         name: String,
     },
@@ -107,8 +112,9 @@ impl fmt::Display for ManifestFault {
             Self::BadName { name } => write!(
                 f,
                 "{name:?} is not a name: it takes 1 to {MAX_NAME_BYTES} of the characters \
-                 A-Z a-z 0-9 - _ ."
+                 A-Z a-z 0-9 - _ . and does not start with a full stop"
             ),
+            Self::ReservedName { name } => write!(f, "\"{name}\" is the name of no service"),
             Self::InitNotFirst { name } => {
                 write!(f, "the first service must be \"init\", not \"{name}\"")
             }
@@ -205,15 +211,19 @@ impl Manifest {
             let key = format!("service[{index}].name");
             let name = &service.name;
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(plain) {
+            let hidden = name.starts_with('.');
+            if name.is_empty() || hidden || name.len() > MAX_NAME_BYTES || !name.chars().all(plain)
+            {
                 return Err(at(key, ManifestFault::BadName { name: name.clone() }));
             }
             if index == 0 && name != "init" {
                 return Err(at(key, ManifestFault::InitNotFirst { name: name.clone() }));
             }
-            // An option of the command names the two others by these words.
-            let reserved = name == "svsm" || name == "stage2";
-            if reserved || !seen.insert(name) {
+            // `Manifest::replace_elf` names the two other programs by these words.
+            if name == "svsm" || name == "stage2" {
+                return Err(at(key, ManifestFault::ReservedName { name: name.clone() }));
+            }
+            if !seen.insert(name) {
                 return Err(at(
                     key,
                     ManifestFault::Duplicate {
