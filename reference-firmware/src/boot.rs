@@ -1,14 +1,17 @@
 //! From the first instruction to user mode, in order.
 
 use svsm_log::Verdict;
-use svsm_platform::cpu::insn;
 use svsm_platform::encryption::Encryption;
 use svsm_platform::percpu::CpuIndex;
 use svsm_platform::seam::{Reason, Terminate};
 use svsm_stage2::handoff::Handoff;
+use svsm_syscall::abi::SysError;
 
 use crate::machine::Console;
-use crate::{areas, clock, cpu, interrupt, log, machine, memory, smp};
+use crate::{areas, clock, cpu, interrupt, log, machine, memory, smp, user};
+
+/// The verdict's code when the SVSM itself cannot start.
+const CANNOT_START: u32 = 0xfffe_0000;
 
 /// Called by the entry code with the address of the hand-off block.
 pub(crate) extern "sysv64" fn boot(handoff: *const u8) -> ! {
@@ -24,13 +27,13 @@ pub(crate) extern "sysv64" fn boot(handoff: *const u8) -> ! {
     log::open(Console::of(&handoff), handoff.debug);
     info!(public, "the SVSM starts");
     match bring_up(&handoff) {
-        Ok(()) => log::verdict(Verdict::Passed),
+        Ok(()) => user::work(),
         Err(error) => {
             error!(public, "the SVSM cannot start: {}", error);
-            log::verdict(Verdict::Failed(1));
+            log::verdict(Verdict::Failed(CANNOT_START));
+            machine::terminator().power_off()
         }
     }
-    machine::terminator().power_off()
 }
 
 fn bring_up(handoff: &Handoff) -> Result<(), Failure> {
@@ -52,13 +55,13 @@ fn bring_up(handoff: &Handoff) -> Result<(), Failure> {
     let own = interrupt::set_up().map_err(|_| Failure::Apic)?;
     interrupt::measure_timer().map_err(|_| Failure::Apic)?;
     let count = smp::survey(handoff, own).map_err(Failure::Others)?;
+    user::begin(handoff).map_err(Failure::User)?;
     let missing = smp::start_others(handoff).map_err(Failure::Others)?;
     info!(public, "{} of {} CPUs run", smp::online(), count);
     if missing > 0 {
-        Err(Failure::Missing(missing))
-    } else {
-        Ok(())
+        return Err(Failure::Missing(missing));
     }
+    user::start_first().map_err(Failure::User)
 }
 
 /// Why the SVSM cannot start.
@@ -72,13 +75,8 @@ enum Failure {
     Apic,
     /// The other CPUs cannot be started.
     Others(smp::Failure),
+    /// There is no user mode to enter.
+    User(SysError),
     /// So many CPUs did not come.
     Missing(usize),
-}
-
-/// Waits for something to do.
-pub(crate) fn idle() -> ! {
-    loop {
-        insn::sti_hlt();
-    }
 }

@@ -1,15 +1,17 @@
 //! The local APIC of each CPU, and the vectors this firmware uses.
 
 use core::num::NonZeroU32;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use svsm_irq::Vector;
+use svsm_irq::entry::TrapFrame;
 use svsm_irq::apic::{
     Apic, ApicId, Command, Divide, LocalApic, ModeError, Target, TimerMode, X2Apic,
 };
 use svsm_platform::native::Host;
 use svsm_platform::once::OnceCell;
 
-use crate::{clock, machine};
+use crate::{clock, machine, user};
 
 /// Wakes a CPU that has something to run.
 pub(crate) const WAKE: u8 = 0xe0;
@@ -18,6 +20,8 @@ pub(crate) const TIMER: u8 = 0xe1;
 /// What the APIC raises instead of an interrupt that vanished.
 pub(crate) const SPURIOUS: u8 = 0xff;
 
+/// Interrupts that were dropped because nobody asked for them.
+static UNASKED: AtomicU64 = AtomicU64::new(0);
 /// Counts of the timer in a slice of a task's time.
 static SLICE: OnceCell<NonZeroU32> = OnceCell::new();
 /// How long a task runs before another one may.
@@ -71,14 +75,26 @@ pub(crate) fn wake(cpu: ApicId) {
 }
 
 /// Handles an interrupt that has arrived.
-pub(crate) fn handle(vector: Vector) {
+pub(crate) fn handle(vector: Vector, frame: &TrapFrame) {
     match vector.as_u8() {
         // What has vanished was never in service.
-        SPURIOUS => return,
-        WAKE | TIMER => {}
-        // A host that injects what nobody asked for is no reason to stop.
-        other => warn!(public, "interrupt {:#x} was not asked for", other),
+        SPURIOUS => {}
+        WAKE => end(),
+        TIMER => {
+            end();
+            user::tick(frame);
+        }
+        // A host that injects what nobody asked for is no reason to stop, nor to fill the log.
+        other => {
+            if UNASKED.fetch_add(1, Ordering::Relaxed) == 0 {
+                warn!(public, "interrupt {=u8:#x} was not asked for; more are dropped and counted", other);
+            }
+            end();
+        }
     }
+}
+
+fn end() {
     let _ = apic().eoi();
 }
 

@@ -185,7 +185,7 @@ extern "sysv64" fn begin(index: u64) -> ! {
         true => {
             ONLINE.fetch_add(1, Ordering::Release);
             info!(public, "CPU {} is up", index.as_u32());
-            crate::boot::idle()
+            crate::user::work()
         }
         // Whoever waits for this CPU sees that it does not come.
         false => cpu::halt(),

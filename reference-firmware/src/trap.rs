@@ -3,12 +3,12 @@
 use core::fmt::Write as _;
 
 use svsm_irq::entry::{GsBase, TrapFrame, TrapHandler};
-use svsm_irq::{Cause, Exception, fault};
+use svsm_irq::{Cause, Exception, Vector, fault};
 use svsm_log::PanicLocation;
 use svsm_platform::cpu::insn;
 use svsm_platform::seam::{Reason, Terminate};
 
-use crate::{areas, cpu, interrupt, machine, panic};
+use crate::{areas, cpu, interrupt, machine, panic, user};
 
 /// What the firmware does with vectors.
 pub(crate) enum Handler {}
@@ -23,8 +23,10 @@ impl TrapHandler for Handler {
         }
         match Cause::of(frame.vector) {
             Some(Cause::Exception(Exception::NMI)) if panic::is_ending() => cpu::halt(),
+            Some(Cause::Exception(exception)) if frame.from_user() => user::kill(exception, frame),
             Some(Cause::Exception(exception)) => fatal(exception, frame),
-            Some(Cause::Interrupt(vector)) => interrupt::handle(vector),
+            Some(Cause::Interrupt(Vector::SYSCALL)) => user::serve(frame),
+            Some(Cause::Interrupt(vector)) => interrupt::handle(vector, frame),
             None => {}
         }
     }

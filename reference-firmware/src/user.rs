@@ -1,5 +1,87 @@
 //! User mode: processes of the archive's programs, and what they may ask of the kernel.
 
-mod space; // the memory of a process
+mod call; // system calls
+mod object; // what processes have open
+mod process; // one process
+mod space; // its memory
+mod task; // who runs where
+mod verdict; // how it all went
 
-pub(crate) use space::{Space, SpaceError};
+use svsm_irq::Exception;
+use svsm_irq::entry::TrapFrame;
+use svsm_platform::once::OnceCell;
+use svsm_stage2::handoff::Handoff;
+use svsm_syscall::abi::SysError;
+use svsm_syscall::archive::Archive;
+use svsm_syscall::task::TaskId;
+
+use crate::areas;
+use process::Process;
+
+pub(crate) use call::{Handler, serve};
+pub(crate) use task::{tick, work};
+
+/// The exit code of a process that the kernel ended, plus the vector of the exception.
+const KILLED: u16 = 0x100;
+
+static ARCHIVE: OnceCell<&'static [u8]> = OnceCell::new();
+
+/// Makes room for processes, and starts the first one.
+///
+/// # Errors
+/// The image has no first process, or it cannot run.
+pub(crate) fn begin(handoff: &Handoff) -> Result<(), SysError> {
+    let archive = handoff.archive.ok_or(SysError::NOT_FOUND)?;
+    // SAFETY: the area is one of the checked hand-off, and the builder maps the archive read-only.
+    #[expect(unsafe_code, reason = "reads an area of the image")]
+    let _ = ARCHIVE.set(unsafe { areas::bytes(archive) });
+    task::set_up()
+}
+
+/// Starts the first process.
+///
+/// # Errors
+/// There is none, or it cannot run.
+pub(crate) fn start_first() -> Result<(), SysError> {
+    start(find("init")?, true, None).map(drop)
+}
+
+/// Ends the process that raised an exception.
+pub(crate) fn kill(exception: Exception, frame: &TrapFrame) {
+    task::with_current(|task| {
+        warn!(
+            public,
+            "a process is ended: {} with error code {=u64:#x} at {=u64:#x}",
+            exception,
+            frame.error_code,
+            frame.rip
+        );
+        call::exit(task, KILLED | u16::from(exception.as_u8()))
+    });
+}
+
+/// The programs that came with the image.
+fn archive() -> &'static [u8] {
+    ARCHIVE.value().copied().unwrap_or_default()
+}
+
+/// A program of the archive.
+fn find(name: &str) -> Result<&'static [u8], SysError> {
+    match Archive::new(archive()).find(name) {
+        Ok(Some(file)) => Ok(file),
+        Ok(None) => Err(SysError::NOT_FOUND),
+        Err(error) => {
+            warn!(public, "the archive is damaged: {}", error);
+            Err(SysError::NOT_FOUND)
+        }
+    }
+}
+
+/// Starts the program in `file` as a process.
+fn start(file: &[u8], is_first: bool, parent: Option<TaskId>) -> Result<TaskId, SysError> {
+    let (process, start) = Process::load(file, is_first).map_err(|error| {
+        warn!(public, "a program does not start: {}", error);
+        SysError::NO_MEMORY
+    })?;
+    task::spawn(process, start, parent)
+}

@@ -1,0 +1,265 @@
+//! Tasks: one for each process, and the switch between them.
+#![expect(unsafe_code, reason = "switches stacks and address spaces")]
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::cell::UnsafeCell;
+use core::ptr::NonNull;
+
+use svsm_irq::entry::TrapFrame;
+use svsm_platform::cpu::insn;
+use svsm_platform::irq::{IrqCtl, LocalIrq};
+use svsm_platform::lock::SpinLock;
+use svsm_platform::once::OnceCell;
+use svsm_platform::percpu::CpuIndex;
+use svsm_platform::seam::Ticks;
+use svsm_syscall::abi::SysError;
+use svsm_syscall::entry::{UserStart, enter_user};
+use svsm_syscall::task::fpu::{Fpu, FpuArea};
+use svsm_syscall::task::{Context, Leave, Scheduler, TaskId, context};
+
+use super::process::Process;
+use super::space::Start;
+use crate::memory::{self, Stack};
+use crate::smp::MAX_CPUS;
+use crate::{clock, cpu, interrupt, smp};
+
+/// The most tasks, ended ones that nobody has asked for included.
+const MAX_TASKS: usize = 64;
+/// Programs get x87 and XMM registers.
+const FPU: Fpu = Fpu::FXSAVE;
+
+type Tasks = Scheduler<Arc<Task>, MAX_TASKS, MAX_CPUS>;
+
+static TASKS: OnceCell<Box<SpinLock<Tasks, LocalIrq>>> = OnceCell::new();
+
+/// What a process runs as.
+pub(crate) struct Task {
+    context: UnsafeCell<Context>,
+    fpu: UnsafeCell<FpuArea<512>>,
+    stack: Stack,
+    start: Start,
+    process: Process,
+}
+
+// SAFETY: the two cells are touched by the CPU that switches from or to the task, and the scheduler gives a task to one CPU at a
+// time; all else is shared safely.
+unsafe impl Sync for Task {}
+// SAFETY: nothing in it belongs to the CPU that made it.
+unsafe impl Send for Task {}
+
+impl Task {
+    /// The process.
+    pub(crate) const fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+/// Makes room for tasks, of which this CPU takes some; called once.
+///
+/// # Errors
+/// This CPU is one too many.
+pub(crate) fn set_up() -> Result<(), SysError> {
+    let mut tasks = Scheduler::new();
+    tasks.online(cpu::index())?;
+    let _ = TASKS.set(Box::new(SpinLock::new(tasks, LocalIrq)));
+    Ok(())
+}
+
+fn tasks() -> Option<&'static SpinLock<Tasks, LocalIrq>> {
+    TASKS.value().map(Box::as_ref)
+}
+
+/// Makes a task of a process that was loaded.
+///
+/// # Errors
+/// [`SysError::NO_MEMORY`] if there is no room.
+pub(crate) fn spawn(process: Process, start: Start, parent: Option<TaskId>) -> Result<TaskId, SysError> {
+    let stack = Stack::new().map_err(|_| SysError::NO_MEMORY)?;
+    let range = stack.range();
+    let lowest = core::ptr::with_exposed_provenance_mut::<u8>(range.start().as_u64() as usize);
+    let memory = NonNull::new(lowest).ok_or(SysError::NO_MEMORY)?;
+    let memory = NonNull::slice_from_raw_parts(memory, range.len_bytes() as usize);
+    // SAFETY: the stack is the task's from here on, and mapped in the kernel's half of all address spaces.
+    let context = unsafe { Context::new(memory, begin, 0) }.ok_or(SysError::NO_MEMORY)?;
+    let task = Arc::new(Task {
+        context: UnsafeCell::new(context),
+        fpu: UnsafeCell::new(FpuArea::new()),
+        stack,
+        start,
+        process,
+    });
+    let tasks = tasks().ok_or(SysError::NO_MEMORY)?;
+    let (id, cpu) = tasks.lock().spawn(task, parent).map_err(|_| SysError::NO_MEMORY)?;
+    tell(cpu);
+    Ok(id)
+}
+
+/// Runs `run` with the task that this CPU runs, if it runs one.
+pub(crate) fn with_current<R>(run: impl FnOnce(&Task) -> R) -> Option<R> {
+    let task = cpu::current_task();
+    // SAFETY: `run_on_cpu` put a pointer to a live task there, and it stays alive while it runs: it is the caller, and only its
+    // end lets others drop it.
+    NonNull::new(task).map(|task| run(unsafe { task.cast::<Task>().as_ref() }))
+}
+
+/// The identity of the task that this CPU runs.
+pub(crate) fn current_id() -> Option<TaskId> {
+    tasks()?.lock().running(cpu::index())
+}
+
+/// This CPU takes tasks from now on, and does nothing else.
+pub(crate) fn work() -> ! {
+    let Some(tasks) = tasks() else { cpu::halt() };
+    let index = cpu::index();
+    let _ = tasks.lock().online(index);
+    // Without ticks tasks share less fairly, and sleepers sleep longer.
+    let _ = interrupt::start_ticks();
+    let mut idle = Context::current();
+    cpu::set_idle(&raw mut idle as u64);
+    loop {
+        insn::cli();
+        let next = pick(&mut tasks.lock(), index);
+        match next {
+            Some(next) => {
+                // SAFETY: interrupts are masked; `idle` stays where it is, since this function never ends.
+                unsafe { run_on_cpu(&raw mut idle, next) };
+                arrived();
+            }
+            None => {
+                bury();
+                insn::sti_hlt();
+            }
+        }
+    }
+}
+
+/// The current task gives its CPU up for a reason. Returns when it has one again, unless it has ended.
+pub(crate) fn leave(why: Leave) {
+    let Some(tasks) = tasks() else { return };
+    let accepted = LocalIrq.mask();
+    let index = cpu::index();
+    let next = {
+        let mut tasks = tasks.lock();
+        if !tasks.leave(index, why) {
+            drop(tasks);
+            LocalIrq.restore(accepted);
+            return;
+        }
+        pick(&mut tasks, index)
+    };
+    let from = cpu::current_task().cast::<Task>();
+    // SAFETY: this is a task, so the pointer is to it, and it lives while it runs.
+    let own = unsafe { &*from };
+    // SAFETY: the registers are the task's own, of which the kernel touches none; the area is its own, too.
+    let _ = unsafe { FPU.save(&mut *own.fpu.get()) };
+    match next {
+        // SAFETY: interrupts are masked, and the scheduler gives this task's context to nobody before `arrived`.
+        Some(next) => unsafe { run_on_cpu(own.context.get(), next) },
+        None => {
+            cpu::set_current_task(core::ptr::null());
+            load_kernel_space();
+            let idle = core::ptr::with_exposed_provenance::<Context>(cpu::idle() as usize);
+            // SAFETY: `work` filled in the context of this CPU's idle loop when it left it, and waits for it.
+            unsafe { context::switch(own.context.get(), idle) };
+        }
+    }
+    arrived();
+    LocalIrq.restore(accepted);
+}
+
+/// Wakes those whose time has come, and lets the next one run if the interrupted one has had its share.
+pub(crate) fn tick(frame: &TrapFrame) {
+    let now = Ticks::new(clock::now_ns());
+    loop {
+        let Some(cpu) = tasks().and_then(|tasks| tasks.lock().expire(now)) else { break };
+        tell(cpu);
+    }
+    if frame.from_user() {
+        leave(Leave::Yield);
+    }
+}
+
+/// The exit code of a child, once it has ended; sleeps until then.
+///
+/// # Errors
+/// That is no child of the caller.
+pub(crate) fn wait(child: TaskId) -> Result<u16, SysError> {
+    loop {
+        let parent = current_id().ok_or(SysError::NOT_FOUND)?;
+        let reaped = tasks().ok_or(SysError::NOT_FOUND)?.lock().reap(parent, child)?;
+        if let Some((code, task)) = reaped {
+            // Its memory goes back outside of the lock.
+            drop(task);
+            return Ok(code);
+        }
+        leave(Leave::Sleep { deadline: None });
+    }
+}
+
+/// Frees what is left of tasks whose end nobody waits for.
+fn bury() {
+    while let Some(task) = tasks().and_then(|tasks| tasks.lock().reap_orphan()) {
+        drop(task);
+    }
+}
+
+/// The task that this CPU runs next. It lives on by itself: the scheduler holds it until it has ended, and on this CPU it has not.
+fn pick(tasks: &mut Tasks, cpu: CpuIndex) -> Option<NonNull<Task>> {
+    let next = tasks.pick(cpu)?;
+    NonNull::new(Arc::as_ptr(tasks.payload(next)?).cast_mut())
+}
+
+/// Goes on with `next`, and comes back when somebody goes on with `from`.
+///
+/// # Safety
+/// Interrupts are masked; `from` is the context of who runs now, and stays where it is until then. `next` is what [`pick`] has
+/// just answered.
+unsafe fn run_on_cpu(from: *mut Context, next: NonNull<Task>) {
+    cpu::set_current_task(next.as_ptr().cast());
+    // SAFETY: it was picked for this CPU, says the caller, and lives while it runs.
+    let next = unsafe { next.as_ref() };
+    cpu::set_kernel_stack(next.stack.top());
+    // SAFETY: the process's page table has the kernel's half in common with all others, and lives as long as the task.
+    unsafe { insn::write_cr3(next.process.cr3()) };
+    // SAFETY: the area was made for these registers, and whoever had them has saved them.
+    let _ = unsafe { FPU.restore(&*next.fpu.get()) };
+    // SAFETY: interrupts are masked, says the caller; the scheduler gave `next` to this CPU alone, its stack is in every address
+    // space, and its context is from `Context::new` or from the switch away from it.
+    unsafe { context::switch(from, next.context.get()) };
+}
+
+/// The second half of every switch, on the new stack.
+fn arrived() {
+    if let Some(cpu) = tasks().and_then(|tasks| tasks.lock().switched(cpu::index())) {
+        tell(cpu);
+    }
+}
+
+/// Where every task begins, in the kernel.
+extern "sysv64" fn begin(_: u64) -> ! {
+    arrived();
+    let start = with_current(|task| task.start);
+    let Some(Start { entry, stack }) = start else { cpu::halt() };
+    let frame = UserStart { entry: entry.as_u64(), stack: stack.as_u64(), argument: 0, interrupts: true }.frame();
+    // SAFETY: `frame` made it for user mode; `run_on_cpu` loaded the process's address space, GS is the kernel's, and this
+    // function needs nothing of its stack any more.
+    unsafe { enter_user(&frame) }
+}
+
+/// A CPU has something to run; if it is another one, it may be asleep.
+fn tell(cpu: CpuIndex) {
+    if cpu != cpu::index()
+        && let Some(id) = smp::apic_id(cpu)
+    {
+        interrupt::wake(id);
+    }
+}
+
+/// Leaves the address space of a process.
+fn load_kernel_space() {
+    if let Ok(cr3) = memory::memory().and_then(memory::Memory::kernel_cr3) {
+        // SAFETY: the kernel's own page table has all that the kernel uses, at the same addresses.
+        unsafe { insn::write_cr3(cr3) };
+    }
+}
