@@ -23,9 +23,10 @@ const TERMINAL_READY: u8 = 0x03;
 const DATA_READY: u8 = 1 << 0;
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
 
-/// How often to ask whether the transmitter is empty before giving bytes up. At 115200 baud a full FIFO needs 1.4 ms, and a
-/// read of a real port takes about a microsecond. An emulated device is empty at the first look.
-const POLLS: u32 = 4096;
+/// How often to ask whether the transmitter is empty before giving a byte up. At 115200 baud a full FIFO needs 1.4 ms, but an
+/// emulated port waits for whoever reads its other end, and for a host that has other things to do: a million reads of a port
+/// take about a second.
+const POLLS: u32 = 1 << 20;
 
 /// A 16550 at a fixed port.
 ///
