@@ -65,7 +65,8 @@ impl Head {
 /// The first CPU's, until there is a heap.
 static BOOT_HEAD: Head = Head::new(0);
 /// Those of all CPUs, once they have one.
-static HEADS: [AtomicPtr<Head>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+static HEADS: [AtomicPtr<Head>; MAX_CPUS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 static BOOT_FRAMES: [CpuSlot<log::Frames>; 1] = [CpuSlot::new(FrameStack::new([0; 512]))];
 static FRAMES: OnceCell<Vec<CpuSlot<log::Frames>>> = OnceCell::new();
 
@@ -110,7 +111,10 @@ pub(crate) fn settle(index: CpuIndex) -> svsm_mm::Result<()> {
     let head: &'static Head = Box::leak(Box::new(Head::new(index.as_u32())));
     set_gs(head);
     let tables = Tables::new(core::ptr::from_ref(head).addr() as u64)?;
-    head.tables.store(core::ptr::from_ref(tables).expose_provenance() as u64, Ordering::Relaxed);
+    head.tables.store(
+        core::ptr::from_ref(tables).expose_provenance() as u64,
+        Ordering::Relaxed,
+    );
     place.store(core::ptr::from_ref(head).cast_mut(), Ordering::Release);
     tables.load();
     // SAFETY: ring 0 in long mode; the builder's tables have no user bit and no NX bit for code and no read-only data that
@@ -142,7 +146,8 @@ pub(crate) fn current_task() -> *mut () {
 /// Notes the task that this CPU is about to run.
 pub(crate) fn set_current_task(task: *const ()) {
     if let Some(head) = head() {
-        head.task.store(task.expose_provenance() as u64, Ordering::Relaxed);
+        head.task
+            .store(task.expose_provenance() as u64, Ordering::Relaxed);
     }
 }
 
@@ -162,7 +167,8 @@ pub(crate) fn set_idle(context: u64) {
 pub(crate) fn set_kernel_stack(top: Gva) {
     let Some(head) = head() else { return };
     head.kernel_stack.store(top.as_u64(), Ordering::Relaxed);
-    let tables = core::ptr::with_exposed_provenance::<Tables>(head.tables.load(Ordering::Relaxed) as usize);
+    let tables =
+        core::ptr::with_exposed_provenance::<Tables>(head.tables.load(Ordering::Relaxed) as usize);
     // SAFETY: `settle` stored a pointer to leaked tables there.
     if let Some(tables) = unsafe { tables.as_ref() } {
         tables.set_kernel_stack(top);

@@ -4,10 +4,10 @@ use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use svsm_irq::Vector;
-use svsm_irq::entry::TrapFrame;
 use svsm_irq::apic::{
     Apic, ApicId, Command, Divide, LocalApic, ModeError, Target, TimerMode, X2Apic,
 };
+use svsm_irq::entry::TrapFrame;
 use svsm_platform::native::Host;
 use svsm_platform::once::OnceCell;
 
@@ -87,7 +87,10 @@ pub(crate) fn handle(vector: Vector, frame: &TrapFrame) {
         // A host that injects what nobody asked for is no reason to stop, nor to fill the log.
         other => {
             if UNASKED.fetch_add(1, Ordering::Relaxed) == 0 {
-                warn!(public, "interrupt {=u8:#x} was not asked for; more are dropped and counted", other);
+                warn!(
+                    public,
+                    "interrupt {=u8:#x} was not asked for; more are dropped and counted", other
+                );
             }
             end();
         }

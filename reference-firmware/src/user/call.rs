@@ -36,9 +36,13 @@ impl SyscallHandler for Handler {
 
 /// Answers the call in a frame.
 pub(crate) fn serve(frame: &mut TrapFrame) {
-    let Some(call) = SyscallFrame::new(frame) else { return };
+    let Some(call) = SyscallFrame::new(frame) else {
+        return;
+    };
     let request = Request::decode(call.number(), call.arguments());
-    let result = request.and_then(|request| task::with_current(|task| answer(task, request)).unwrap_or(Err(SysError::NO_CALL)));
+    let result = request.and_then(|request| {
+        task::with_current(|task| answer(task, request)).unwrap_or(Err(SysError::NO_CALL))
+    });
     call.finish(result);
 }
 
@@ -54,13 +58,17 @@ fn answer(task: &Task, request: Request) -> Result<u64, SysError> {
         Request::Sleep { ns } => {
             let deadline = Ticks::new(clock::now_ns().saturating_add(ns));
             while clock::now_ns() < deadline.as_u64() {
-                task::leave(Leave::Sleep { deadline: Some(deadline) });
+                task::leave(Leave::Sleep {
+                    deadline: Some(deadline),
+                });
             }
             Ok(0)
         }
         Request::Now => Ok(clock::now_ns()),
         // A task's identity may be 0 to the scheduler; to programs it never is.
-        Request::Identity => task::current_id().map(|id| u64::from(id.as_u32()) + 1).ok_or(SysError::NO_CALL),
+        Request::Identity => task::current_id()
+            .map(|id| u64::from(id.as_u32()) + 1)
+            .ok_or(SysError::NO_CALL),
         Request::Cpu => Ok(cpu::index().as_u32().into()),
         Request::Map { bytes, rights } => process.map(bytes, rights),
         Request::Unmap(memory) => process.unmap(memory).map(|()| 0),
@@ -86,7 +94,9 @@ fn answer(task: &Task, request: Request) -> Result<u64, SysError> {
         }
         Request::Spawn { path } => {
             let mut buffer = [0; 256];
-            let bytes = buffer.get_mut(..path.len_bytes()).ok_or(SysError::INVALID)?;
+            let bytes = buffer
+                .get_mut(..path.len_bytes())
+                .ok_or(SysError::INVALID)?;
             memory::read_exact(&caller.memory, path, bytes)?;
             let name = core::str::from_utf8(bytes).map_err(|_| SysError::INVALID)?;
             spawn(task, name)
@@ -105,13 +115,25 @@ fn answer(task: &Task, request: Request) -> Result<u64, SysError> {
                 return Err(SysError::READ_ONLY);
             }
             let contents = with_path(&caller, path, find)?;
-            process.open(Arc::new(File::new(contents))).map(|handle| handle.as_u32().into())
+            process
+                .open(Arc::new(File::new(contents)))
+                .map(|handle| handle.as_u32().into())
         }
         Request::OpenDirectory(path) => {
-            with_path(&caller, path, |path| if path.trim_matches('/').is_empty() { Ok(()) } else { Err(SysError::NOT_FOUND) })?;
-            process.open(Arc::new(Directory::new())).map(|handle| handle.as_u32().into())
+            with_path(&caller, path, |path| {
+                if path.trim_matches('/').is_empty() {
+                    Ok(())
+                } else {
+                    Err(SysError::NOT_FOUND)
+                }
+            })?;
+            process
+                .open(Arc::new(Directory::new()))
+                .map(|handle| handle.as_u32().into())
         }
-        Request::Unlink(_) | Request::MakeDirectory(_) | Request::RemoveDirectory(_) => Err(SysError::READ_ONLY),
+        Request::Unlink(_) | Request::MakeDirectory(_) | Request::RemoveDirectory(_) => {
+            Err(SysError::READ_ONLY)
+        }
         // There are no facts to tell so far.
         Request::Capability { index: 0 } => Ok(0),
         _ => Err(SysError::NOT_SUPPORTED),
@@ -132,7 +154,8 @@ fn spawn(task: &Task, name: &str) -> Result<u64, SysError> {
     let process = task.process();
     let file = find(name)?;
     process.charge(Resource::Tasks, 1)?;
-    let started = start(file, false, task::current_id()).and_then(|id| process.open(Arc::new(Child(id))));
+    let started =
+        start(file, false, task::current_id()).and_then(|id| process.open(Arc::new(Child(id))));
     match started {
         Ok(handle) => Ok(handle.as_u32().into()),
         Err(error) => {
@@ -142,16 +165,27 @@ fn spawn(task: &Task, name: &str) -> Result<u64, SysError> {
     }
 }
 
-fn log_record(task: &Task, public: bool, record: UserSlice, caller: &Caller) -> Result<u64, SysError> {
+fn log_record(
+    task: &Task,
+    public: bool,
+    record: UserSlice,
+    caller: &Caller,
+) -> Result<u64, SysError> {
     let mut buffer = [0; RECORD_BYTES];
-    let bytes = buffer.get_mut(..record.len_bytes()).ok_or(SysError::INVALID)?;
+    let bytes = buffer
+        .get_mut(..record.len_bytes())
+        .ok_or(SysError::INVALID)?;
     memory::read_exact(&caller.memory, record, bytes)?;
     let class = if public { Class::Public } else { Class::Local };
     log::process_frame(task.process().image(), class, bytes);
     Ok(0)
 }
 
-fn with_path<R>(caller: &Caller, path: UserStr, then: impl FnOnce(&str) -> Result<R, SysError>) -> Result<R, SysError> {
+fn with_path<R>(
+    caller: &Caller,
+    path: UserStr,
+    then: impl FnOnce(&str) -> Result<R, SysError>,
+) -> Result<R, SysError> {
     let mut buffer = [0; PATH_BYTES];
     then(memory::read_str(&caller.memory, path, &mut buffer)?)
 }

@@ -27,7 +27,9 @@ pub(crate) struct LogObject;
 
 impl Object<Caller> for LogObject {
     fn call(&self, operation: Operation, caller: &mut Caller) -> Result<u64, SysError> {
-        let Operation::Write(text) = operation else { return Err(SysError::NOT_SUPPORTED) };
+        let Operation::Write(text) = operation else {
+            return Err(SysError::NOT_SUPPORTED);
+        };
         let mut rest = text;
         let mut chunk = [0; 256];
         while !rest.is_empty() {
@@ -36,7 +38,9 @@ impl Object<Caller> for LogObject {
             memory::read_exact(&caller.memory, now, bytes)?;
             // What is no text is shown as far as it is.
             for part in bytes.utf8_chunks() {
-                task::with_current(|task| log::process_text(task.process().image(), Class::Local, part.valid()));
+                task::with_current(|task| {
+                    log::process_text(task.process().image(), Class::Local, part.valid())
+                });
             }
             rest = later;
         }
@@ -49,7 +53,9 @@ pub(crate) struct Child(pub(crate) TaskId);
 
 impl Object<Caller> for Child {
     fn call(&self, operation: Operation, _: &mut Caller) -> Result<u64, SysError> {
-        let Operation::Wait = operation else { return Err(SysError::NOT_SUPPORTED) };
+        let Operation::Wait = operation else {
+            return Err(SysError::NOT_SUPPORTED);
+        };
         let code = task::wait(self.0)?;
         task::with_current(|task| task.process().refund(Resource::Tasks, 1));
         Ok(code.into())
@@ -65,13 +71,18 @@ pub(crate) struct File {
 impl File {
     /// A file at its start.
     pub(crate) const fn new(contents: &'static [u8]) -> Self {
-        Self { contents, position: AtomicU64::new(0) }
+        Self {
+            contents,
+            position: AtomicU64::new(0),
+        }
     }
 
     fn read(&self, to: UserSlice, caller: &Caller) -> Result<u64, SysError> {
         let position = usize::try_from(self.position.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
         let rest = self.contents.get(position..).unwrap_or_default();
-        let bytes = rest.get(..rest.len().min(to.len_bytes())).unwrap_or_default();
+        let bytes = rest
+            .get(..rest.len().min(to.len_bytes()))
+            .unwrap_or_default();
         let written = caller.memory.write(to, bytes);
         if written < bytes.len() {
             return Err(SysError::FAULT);
@@ -84,7 +95,10 @@ impl File {
         let end = self.contents.len() as u64;
         let new = match mode {
             SeekMode::Absolute => Some(offset.cast_unsigned()),
-            SeekMode::Relative => self.position.load(Ordering::Relaxed).checked_add_signed(offset),
+            SeekMode::Relative => self
+                .position
+                .load(Ordering::Relaxed)
+                .checked_add_signed(offset),
             SeekMode::End => end.checked_add_signed(offset),
         };
         let new = new.ok_or(SysError::INVALID)?.min(end);
@@ -112,12 +126,17 @@ pub(crate) struct Directory {
 impl Directory {
     /// The directory at its first entry.
     pub(crate) const fn new() -> Self {
-        Self { next: SpinLock::new(0, LocalIrq) }
+        Self {
+            next: SpinLock::new(0, LocalIrq),
+        }
     }
 
     fn entries(&self, to: UserPtr<DirEntry>, count: u64, caller: &Caller) -> Result<u64, SysError> {
         let mut next = self.next.lock();
-        let entries = Archive::new(archive()).entries().filter_map(Result::ok).filter(|entry| entry.is_file());
+        let entries = Archive::new(archive())
+            .entries()
+            .filter_map(Result::ok)
+            .filter(|entry| entry.is_file());
         let mut written = 0;
         for entry in entries.skip(*next) {
             if written == count {

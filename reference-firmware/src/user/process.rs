@@ -52,12 +52,24 @@ impl Process {
             .with(Resource::Pages, PAGES)
             .with(Resource::Tasks, CHILDREN);
         let cr3 = space.cr3()?;
-        let mut state = State { space, open: HandleTable::new(), budget };
+        let mut state = State {
+            space,
+            open: HandleTable::new(),
+            budget,
+        };
         // The first handle of a table is the log's.
         let log: Opened = Arc::new(LogObject);
         let _ = state.open.insert(log, &mut state.budget);
         let state = SpinLock::new(state, LocalIrq);
-        Ok((Self { image: image::id_of(file), cr3, is_first, state }, start))
+        Ok((
+            Self {
+                image: image::id_of(file),
+                cr3,
+                is_first,
+                state,
+            },
+            start,
+        ))
     }
 
     /// Which program it runs, as the log names it.
@@ -135,7 +147,12 @@ impl Process {
     /// # Errors
     /// It is not the process's.
     pub(crate) fn unmap(&self, memory: UserSlice) -> Result<(), SysError> {
-        let pages = self.state.lock().space.give_back(memory).map_err(|_| SysError::INVALID)?;
+        let pages = self
+            .state
+            .lock()
+            .space
+            .give_back(memory)
+            .map_err(|_| SysError::INVALID)?;
         self.refund(Resource::Pages, pages);
         Ok(())
     }

@@ -56,25 +56,46 @@ impl Space {
     /// Why there is none.
     pub(crate) fn load(file: &[u8]) -> Result<(Self, Start), SpaceError> {
         let bug = svsm_mm::Error::Bug;
-        let area = Gva::new(START).zip(Gva::new(END)).and_then(|(start, end)| GvaRange::from_bounds(start, end));
+        let area = Gva::new(START)
+            .zip(Gva::new(END))
+            .and_then(|(start, end)| GvaRange::from_bounds(start, end));
         let area = area.ok_or(bug)?;
-        let limits = Limits { space: area, pages: PageCount::new(PROGRAM_PAGES) };
+        let limits = Limits {
+            space: area,
+            pages: PageCount::new(PROGRAM_PAGES),
+        };
         let plan = Program::plan(file, &limits).map_err(SpaceError::Program)?;
         let memory = memory::memory()?;
         let mut this = Self(Some(AddressSpace::user(memory.new_table()?, area)));
         let space = this.0.as_mut().ok_or(bug)?;
         for segment in plan.segments() {
             let rights = table_rights(segment.rights());
-            space.map_fresh(&mut means(memory, &mut memory.frames(), &mut Here), Place::At(segment.pages()), rights)?;
+            space.map_fresh(
+                &mut means(memory, &mut memory.frames(), &mut Here),
+                Place::At(segment.pages()),
+                rights,
+            )?;
             for page in segment.pages().pages(PageSize::Size4K).ok_or(bug)? {
                 let (lead, bytes) = segment.contents(page);
                 let at = page.checked_add(lead as u64).ok_or(bug)?;
                 space.write(memory.window(), at, bytes)?;
             }
         }
-        let place = Place::Guarded { len_bytes: STACK_BYTES };
-        let stack = space.map_fresh(&mut means(memory, &mut memory.frames(), &mut Here), place, Rights::READ_WRITE)?;
-        Ok((this, Start { entry: plan.entry(), stack: stack.end() }))
+        let place = Place::Guarded {
+            len_bytes: STACK_BYTES,
+        };
+        let stack = space.map_fresh(
+            &mut means(memory, &mut memory.frames(), &mut Here),
+            place,
+            Rights::READ_WRITE,
+        )?;
+        Ok((
+            this,
+            Start {
+                entry: plan.entry(),
+                stack: stack.end(),
+            },
+        ))
     }
 
     /// The root of its page table, as the processor wants it.
@@ -95,7 +116,13 @@ impl Space {
         let space = self.0.as_mut().ok_or(svsm_mm::Error::Bug)?;
         let place = Place::Guarded { len_bytes };
         let mut frames = memory.frames();
-        Ok(space.map_fresh(&mut means(memory, &mut frames, &mut Here), place, table_rights(rights))?.start())
+        Ok(space
+            .map_fresh(
+                &mut means(memory, &mut frames, &mut Here),
+                place,
+                table_rights(rights),
+            )?
+            .start())
     }
 
     /// Takes memory of the process back, whole pages, and answers how many they were.
@@ -110,12 +137,16 @@ impl Space {
         let pages = (memory_of.len_bytes() as u64).div_ceil(PAGE_BYTES);
         let range = GvaRange::new(start, pages * PAGE_BYTES).ok_or(bug)?;
         // Only what it has: the caller counts pages.
-        let region = space.region(start).filter(|region| region.range().contains_range(&range));
+        let region = space
+            .region(start)
+            .filter(|region| region.range().contains_range(&range));
         if region.is_none() || range.is_empty() {
             return Err(svsm_mm::Error::NotMapped { at: start });
         }
         let mut frames = memory.frames();
-        space.unmap(&mut means(memory, &mut frames, &mut Here), range).map_err(|stopped| stopped.cause)?;
+        space
+            .unmap(&mut means(memory, &mut frames, &mut Here), range)
+            .map_err(|stopped| stopped.cause)?;
         Ok(pages)
     }
 }
@@ -123,10 +154,15 @@ impl Space {
 impl Drop for Space {
     /// Gives all frames back. By then no CPU uses the page table.
     fn drop(&mut self) {
-        let (Ok(memory), Some(mut space)) = (memory::memory(), self.0.take()) else { return };
+        let (Ok(memory), Some(mut space)) = (memory::memory(), self.0.take()) else {
+            return;
+        };
         let mut frames = memory.frames();
         // What cannot be unmapped keeps its frames, and its root with them.
-        if space.clear(&mut means(memory, &mut frames, &mut Here)).is_ok() {
+        if space
+            .clear(&mut means(memory, &mut frames, &mut Here))
+            .is_ok()
+        {
             let _ = frames.give(space.into_table().into_root());
         }
     }
@@ -134,8 +170,16 @@ impl Drop for Space {
 
 type SpaceMeans<'a> = Means<'a, &'static Frames, DirectWindow, Here>;
 
-fn means<'a>(memory: &'static Memory, frames: &'a mut &'static Frames, here: &'a mut Here) -> SpaceMeans<'a> {
-    Means { frames, window: memory.window(), shootdown: here }
+fn means<'a>(
+    memory: &'static Memory,
+    frames: &'a mut &'static Frames,
+    here: &'a mut Here,
+) -> SpaceMeans<'a> {
+    Means {
+        frames,
+        window: memory.window(),
+        shootdown: here,
+    }
 }
 
 const fn table_rights(rights: program::Rights) -> Rights {

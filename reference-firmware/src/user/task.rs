@@ -74,7 +74,11 @@ fn tasks() -> Option<&'static SpinLock<Tasks, LocalIrq>> {
 ///
 /// # Errors
 /// [`SysError::NO_MEMORY`] if there is no room.
-pub(crate) fn spawn(process: Process, start: Start, parent: Option<TaskId>) -> Result<TaskId, SysError> {
+pub(crate) fn spawn(
+    process: Process,
+    start: Start,
+    parent: Option<TaskId>,
+) -> Result<TaskId, SysError> {
     let stack = Stack::new().map_err(|_| SysError::NO_MEMORY)?;
     let range = stack.range();
     let lowest = core::ptr::with_exposed_provenance_mut::<u8>(range.start().as_u64() as usize);
@@ -90,7 +94,10 @@ pub(crate) fn spawn(process: Process, start: Start, parent: Option<TaskId>) -> R
         process,
     });
     let tasks = tasks().ok_or(SysError::NO_MEMORY)?;
-    let (id, cpu) = tasks.lock().spawn(task, parent).map_err(|_| SysError::NO_MEMORY)?;
+    let (id, cpu) = tasks
+        .lock()
+        .spawn(task, parent)
+        .map_err(|_| SysError::NO_MEMORY)?;
     tell(cpu);
     Ok(id)
 }
@@ -172,7 +179,9 @@ pub(crate) fn leave(why: Leave) {
 pub(crate) fn tick(frame: &TrapFrame) {
     let now = Ticks::new(clock::now_ns());
     loop {
-        let Some(cpu) = tasks().and_then(|tasks| tasks.lock().expire(now)) else { break };
+        let Some(cpu) = tasks().and_then(|tasks| tasks.lock().expire(now)) else {
+            break;
+        };
         tell(cpu);
     }
     if frame.from_user() {
@@ -187,7 +196,10 @@ pub(crate) fn tick(frame: &TrapFrame) {
 pub(crate) fn wait(child: TaskId) -> Result<u16, SysError> {
     loop {
         let parent = current_id().ok_or(SysError::NOT_FOUND)?;
-        let reaped = tasks().ok_or(SysError::NOT_FOUND)?.lock().reap(parent, child)?;
+        let reaped = tasks()
+            .ok_or(SysError::NOT_FOUND)?
+            .lock()
+            .reap(parent, child)?;
         if let Some((code, task)) = reaped {
             // Its memory goes back outside of the lock.
             drop(task);
@@ -240,8 +252,16 @@ fn arrived() {
 extern "sysv64" fn begin(_: u64) -> ! {
     arrived();
     let start = with_current(|task| task.start);
-    let Some(Start { entry, stack }) = start else { cpu::halt() };
-    let frame = UserStart { entry: entry.as_u64(), stack: stack.as_u64(), argument: 0, interrupts: true }.frame();
+    let Some(Start { entry, stack }) = start else {
+        cpu::halt()
+    };
+    let frame = UserStart {
+        entry: entry.as_u64(),
+        stack: stack.as_u64(),
+        argument: 0,
+        interrupts: true,
+    }
+    .frame();
     // SAFETY: `frame` made it for user mode; `run_on_cpu` loaded the process's address space, GS is the kernel's, and this
     // function needs nothing of its stack any more.
     unsafe { enter_user(&frame) }
