@@ -2,7 +2,7 @@
 //!
 //! | Function | Section | Starts in |
 //! |---|---|---|
-//! | [`start64`] | `.stage2.entry64` | 64-bit mode, registers as [`plan::Start`](crate::plan::Start) and [`layout`](crate::layout) say |
+//! | [`start64`] | `.stage2.entry64` | 64-bit mode, registers as `plan::Start` and [`layout`](crate::layout) say |
 //! | [`start32`] | `.stage2.entry32` | 32-bit protected mode, flat segments, paging off |
 //! | [`trampoline`] | `.stage2.trampoline` | real mode, at the start of a page below 1 MiB |
 //! | [`enter`] | `.stage2.trampoline.enter` | 64-bit mode; leaves for the SVSM |
@@ -16,7 +16,7 @@
 //!
 //! The instruction after `mov cr3` is fetched through the new tables. Stage2 runs at low
 //! addresses, which the SVSM does not map: its lower half is user mode's. So both address spaces
-//! map the trampoline's page at [`SWITCH`](crate::layout::SWITCH) too, and [`enter`] goes there first.
+//! map the trampoline's page at [`SWITCH`] too, and [`enter`] goes there first.
 
 #![expect(unsafe_code, reason = "no compiler emits what a CPU needs first")]
 

@@ -1,6 +1,10 @@
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "plan", doc = include_str!("../README.md"))] // its example is a plan
+#![cfg_attr(
+    not(feature = "plan"),
+    doc = "From reset to the paravisor: see README.md.\n"
+)]
 //! ## Feature flags
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 
@@ -21,3 +25,4 @@ pub mod plan; // where everything goes: pure data
 pub mod region; // the parts of an image, their rights and places
 
 pub use error::{ApFault, Error, Fault, Flaw, Result, TableFault};
+pub use {svsm_mm, svsm_platform, zerocopy}; // their types are in this crate's interface

@@ -124,6 +124,13 @@ impl<'a> Request<'a> {
             memory: None,
         }
     }
+
+    /// Makes room for what the loader deposits as `parameter`.
+    pub fn deposit(&mut self, parameter: Parameter, len_bytes: u64) {
+        if let Some(room) = self.parameter_bytes.get_mut(parameter.index()) {
+            *room = len_bytes;
+        }
+    }
 }
 
 /// What a placement's pages hold when the machine starts.

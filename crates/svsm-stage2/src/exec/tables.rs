@@ -1,7 +1,7 @@
 //! The SVSM's prebuilt page tables: checked entry by entry, and told how their machine says
 //! "private".
 //!
-//! Every table lies above the one that points to it (see [`AddressSpace`](crate::plan::AddressSpace)).
+//! Every table lies above the one that points to it (see `plan::AddressSpace`).
 //! So one pass upwards meets each table after its parent: the work is bounded by the number of
 //! tables, a loop or a shared table cannot hide, and one slot of the window is enough.
 
