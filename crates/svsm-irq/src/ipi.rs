@@ -37,6 +37,7 @@ use svsm_platform::{irq::IrqCtl, lock::SpinLock, percpu::CpuIndex};
 
 use crate::{
     Vector,
+    apic::{ApicId, Command, LocalApic, Target},
     sync::{AtomicBool, AtomicU64, Ordering, const_fn, spin_loop},
 };
 
@@ -57,6 +58,54 @@ impl<T: IpiTransport + ?Sized> IpiTransport for &mut T {
 
     fn send(&mut self, cpu: CpuIndex, vector: Vector) -> Result<(), T::Error> {
         T::send(self, cpu, vector)
+    }
+}
+
+/// Raises interrupts through the local APIC of the CPU that sends.
+#[derive(Debug)]
+pub struct ApicTransport<'i, A> {
+    apic: A,
+    ids: &'i [ApicId],
+}
+
+impl<'i, A: LocalApic> ApicTransport<'i, A> {
+    /// Reaches each CPU by its identity: `ids` has one for each index.
+    pub const fn new(apic: A, ids: &'i [ApicId]) -> Self {
+        Self { apic, ids }
+    }
+}
+
+/// Why an interrupt was not raised on another CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum TransportError<E> {
+    /// There is no CPU with that index.
+    NoSuchCpu(CpuIndex),
+    /// The local APIC was not reached.
+    Access(E),
+}
+
+impl<E: fmt::Debug> fmt::Display for TransportError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchCpu(cpu) => write!(f, "no cpu {cpu}"),
+            Self::Access(error) => write!(f, "apic not reached: {error:?}"),
+        }
+    }
+}
+
+impl<E: fmt::Debug> core::error::Error for TransportError<E> {}
+
+impl<A: LocalApic> IpiTransport for ApicTransport<'_, A> {
+    type Error = TransportError<A::Error>;
+
+    fn send(&mut self, cpu: CpuIndex, vector: Vector) -> Result<(), Self::Error> {
+        let id = self
+            .ids
+            .get(cpu.as_usize())
+            .ok_or(TransportError::NoSuchCpu(cpu))?;
+        let command = Command::fixed(Target::One(*id), vector);
+        self.apic.send(command).map_err(TransportError::Access)
     }
 }
 
@@ -193,9 +242,38 @@ mod tests {
     use core::sync::atomic::{AtomicU64, Ordering};
     use std::{thread, vec::Vec};
 
-    use svsm_platform::irq::NoIrq;
+    use svsm_platform::{irq::NoIrq, percpu::CpuIndex};
 
-    use super::{Mailbox, wait};
+    use super::{ApicTransport, IpiTransport, Mailbox, TransportError, wait};
+    use crate::{
+        Vector,
+        apic::{ApicId, Command, LocalApic, Register},
+    };
+
+    #[test]
+    fn the_apic_reaches_cpus_by_their_identity() {
+        struct Sent(Vec<u64>);
+        impl LocalApic for Sent {
+            type Error = ();
+            fn read(&mut self, _: Register) -> Result<u32, ()> {
+                Err(())
+            }
+            fn write(&mut self, _: Register, _: u32) -> Result<(), ()> {
+                Err(())
+            }
+            fn send(&mut self, command: Command) -> Result<(), ()> {
+                self.0.push(command.as_u64());
+                Ok(())
+            }
+        }
+        let (mut sent, ids) = (Sent(Vec::new()), [ApicId::new(0), ApicId::new(8)]);
+        let mut transport = ApicTransport::new(&mut sent, &ids);
+        let cpu = CpuIndex::new;
+        assert_eq!(transport.send(cpu(1), Vector::FIRST), Ok(()));
+        let refused = transport.send(cpu(2), Vector::FIRST);
+        assert_eq!(refused, Err(TransportError::NoSuchCpu(cpu(2))));
+        assert_eq!(sent.0, [0x0000_0008_0000_4020]);
+    }
 
     #[test]
     fn messages_are_served_in_order() {
