@@ -6,10 +6,11 @@
 
 use core::error::Error;
 use core::time::Duration;
+use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::Shutdown;
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 
 use svsm_log::{Class, ImageId, PanicLocation, Sink, Stamp, Verdict, Writer};
 
@@ -22,7 +23,7 @@ const STAMP: Stamp = Stamp {
 };
 
 /// The firmware's serial port.
-struct Com1(UnixStream);
+struct Com1(File);
 
 impl Sink for Com1 {
     type Error = std::io::Error;
@@ -76,8 +77,8 @@ fn script(args: &[String]) -> Option<&str> {
 }
 
 struct Player {
-    com1: UnixStream,
-    report: UnixStream,
+    com1: File,
+    report: File,
 }
 
 impl Player {
@@ -135,13 +136,19 @@ impl Player {
             "hang" => loop {
                 std::thread::sleep(Duration::from_secs(1));
             },
+            // Closes its streams, and hangs.
             "close" => {
-                self.com1.shutdown(Shutdown::Both)?;
-                self.report.shutdown(Shutdown::Both)?;
+                let mut other = Command::new("sleep");
+                other
+                    .arg("30")
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null());
+                return Err(other.exec().into());
             }
             // Something that outlives us and holds on to our streams.
             "orphan" => {
-                let child = std::process::Command::new("sleep").arg("30").spawn()?;
+                let child = Command::new("sleep").arg("30").spawn()?;
                 std::fs::write(rest, child.id().to_string())?;
             }
             "pid" => std::fs::write(rest, std::process::id().to_string())?,

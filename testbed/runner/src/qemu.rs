@@ -155,8 +155,8 @@ pub(crate) struct Settings<'a> {
 /// Everything after the program's name.
 ///
 /// The first serial port is file descriptor 1, the second (or QMP, where there is no software machine to
-/// use it) descriptor 0: both are sockets that exist before QEMU does, so nothing has to be waited for, no
-/// path can be too long, and they close when QEMU ends.
+/// use it) descriptor 0: both are there before QEMU is, so nothing has to be waited for, no path can be
+/// too long, and they close when QEMU ends.
 pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
     let Settings {
         machine,
@@ -174,8 +174,8 @@ pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
         "-no-reboot",
     ]);
     add(&["-accel", "tcg", "-smp", &cpus.to_string()]);
-    add(&["-chardev", "socket,id=com1,fd=1", "-serial", "chardev:com1"]);
-    add(&["-chardev", "socket,id=report,fd=0"]);
+    add(&["-chardev", "file,id=com1,path=/dev/fd/1,append=on"]);
+    add(&["-serial", "chardev:com1"]);
     match machine {
         Machine::L0 => {
             let reserve =
@@ -183,6 +183,7 @@ pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
             let ram = memory.saturating_add(reserve);
             add(&["-machine", "q35", "-cpu", "max,+svm,+npt,phys-bits=52"]);
             add(&["-m", &format!("{}K", ram.div_ceil(1024))]);
+            add(&["-chardev", "file,id=report,path=/dev/fd/0,append=on"]);
             add(&["-serial", "chardev:report"]);
             add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
             let mut line = format!("memory={memory} platform={}", settings.platform);
@@ -204,6 +205,7 @@ pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
         Machine::Bare => {
             add(&["-machine", "q35,igvm-cfg=igvm0", "-cpu", "max"]);
             add(&["-m", &format!("{}K", memory.div_ceil(1024))]);
+            add(&["-chardev", "socket,id=report,fd=0"]);
             add(&["-mon", "chardev=report,mode=control"]);
             let mut object = OsString::from("igvm-cfg,id=igvm0,file=");
             object.push(escape_commas(settings.image));

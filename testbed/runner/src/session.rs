@@ -3,8 +3,6 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -35,12 +33,18 @@ pub(crate) struct Plan {
 
 /// How often cancellation, the deadline and QEMU's end are looked at when nothing comes.
 const TICK: Duration = Duration::from_millis(20);
-/// How long the streams may stay open after QEMU has ended, or after nobody needs it any more.
-const DRAIN: Duration = Duration::from_secs(2);
+/// How long the streams may stay open after QEMU has ended: something it started may hold on to them.
+const HELD: Duration = Duration::from_secs(1);
+/// How long it may take to interpret what QEMU had written when it ended.
+const DRAIN: Duration = Duration::from_secs(30);
+/// The same for a user who does not want to know.
+const DRAIN_INTERRUPTED: Duration = Duration::from_secs(1);
 /// How long QEMU may go on after the machine has given its verdict.
 const LINGER: Duration = Duration::from_secs(5);
 /// The decoder of frames is recursive, and it reads what a dying firmware wrote.
 const INTERPRETER_STACK: usize = 256 << 20;
+/// How many pieces may wait for the interpreter, of 64 KiB each.
+const UNINTERPRETED: usize = 64;
 /// How much of QEMU's standard error is kept.
 const STDERR_KEPT: usize = 16 << 10;
 /// The longest line of the machine's report.
@@ -63,49 +67,48 @@ pub(crate) fn run(
 ) -> Result<Outcome> {
     thread::scope(|scope| {
         let began = Instant::now();
-        // `qemu` and `heard` are dropped before the scope ends, on every way out: then the streams are
-        // closed and nobody listens, so the threads end and the scope does not wait for ever.
+        // `qemu` and `heard` are dropped before the scope ends, on every way out: then the streams end
+        // and nobody listens, so the threads end and the scope does not wait for ever.
         let (mut qemu, streams) = Qemu::spawn(&plan)?;
         let (say, heard) = sync_channel(256);
         let Streams {
             firmware,
-            report,
+            mut report,
             stderr,
         } = streams;
-        let builder = || thread::Builder::new();
-        let interpreting = {
-            let say = say.clone();
-            let body = move || interpret(interpreter, firmware, began, &say);
-            builder()
-                .stack_size(INTERPRETER_STACK)
-                .spawn_scoped(scope, body)
-                .map_err(Error::System)?
-        };
-        {
-            let say = say.clone();
-            let body = move || read_lines(report, |line| say.send(Heard::Report(line)).is_ok());
-            builder().spawn_scoped(scope, body).map_err(Error::System)?;
-        }
-        let body = move || {
-            read_pieces(stderr, |piece| {
-                say.send(Heard::Stderr(piece.to_vec())).is_ok()
-            })
-        };
-        builder().spawn_scoped(scope, body).map_err(Error::System)?;
-
-        let mut watch = Watch::new(&plan, began);
-        progress(Progress::Started(&watch.command_line));
         if plan.machine == Machine::Bare {
             // QEMU tells the reason of a shutdown only to those who have greeted it. If it has ended
             // already, that shows elsewhere.
-            let _ = qemu
-                .report()
-                .write_all(b"{\"execute\":\"qmp_capabilities\"}\n");
+            let _ = report.write(b"{\"execute\":\"qmp_capabilities\"}\n");
         }
+        let (give, pieces) = sync_channel(UNINTERPRETED);
+        let interpreting = {
+            let say = say.clone();
+            let body = move || interpret(interpreter, &pieces, &say);
+            let thread = thread::Builder::new().stack_size(INTERPRETER_STACK);
+            thread.spawn_scoped(scope, body).map_err(Error::System)?
+        };
+        let spawn = |body: Box<dyn FnOnce() + Send>| {
+            let spawned = thread::Builder::new().spawn_scoped(scope, body);
+            spawned.map(drop).map_err(Error::System)
+        };
+        spawn(Box::new(move || {
+            firmware.read_pieces(|piece| give.send((began.elapsed(), piece.to_vec())).is_ok());
+        }))?;
+        let to_say = say.clone();
+        spawn(Box::new(move || {
+            report.read_lines(REPORT_LINE, |line| to_say.send(Heard::Report(line)).is_ok());
+        }))?;
+        spawn(Box::new(move || {
+            stderr.read_pieces(|piece| say.send(Heard::Stderr(piece.to_vec())).is_ok());
+        }))?;
+
+        let mut watch = Watch::new(&plan, began);
+        progress(Progress::Started(&watch.command_line));
         let stop = watch.until_stopped(&mut qemu, &heard, progress);
         let wall_time = began.elapsed();
         qemu.end();
-        watch.drain(&heard, progress);
+        watch.drain(&stop, &heard, progress);
         drop(heard);
         let interpreter = interpreting.join().ok();
         Ok(watch.into_outcome(stop, wall_time, interpreter.as_ref()))
@@ -184,7 +187,7 @@ impl<'a> Watch<'a> {
                 exited = qemu.try_wait().ok().flatten().map(|status| (status, now));
             }
             if let Some((status, at)) = &exited
-                && (all_closed || now.duration_since(*at) > DRAIN)
+                && (all_closed || now.duration_since(*at) > HELD)
             {
                 self.end = self
                     .end
@@ -219,9 +222,19 @@ impl<'a> Watch<'a> {
         EndKind::from_exit_status(code).map(End::new)
     }
 
-    /// Listens to what was on its way when QEMU ended.
-    fn drain(&mut self, heard: &Receiver<Heard>, progress: &mut dyn FnMut(Progress<'_>)) {
-        let until = Instant::now() + DRAIN;
+    /// Listens to what was on its way when QEMU ended: the verdict may be in it.
+    fn drain(
+        &mut self,
+        stop: &Stop,
+        heard: &Receiver<Heard>,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) {
+        let patience = if *stop == Stop::Interrupted {
+            DRAIN_INTERRUPTED
+        } else {
+            DRAIN
+        };
+        let until = Instant::now() + patience;
         while let Ok(message) = heard.recv_timeout(until.saturating_duration_since(Instant::now()))
         {
             self.take(message, progress);
@@ -331,58 +344,27 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Reads the firmware's serial port to its end, and gives the interpreter back.
+/// Interprets what the firmware's serial port said, and gives the interpreter back. It may take its time (the
+/// first frame of an image has its debug information read), so it does not read the port itself.
 fn interpret(
     mut interpreter: Interpreter,
-    stream: UnixStream,
-    began: Instant,
+    pieces: &Receiver<(Duration, Vec<u8>)>,
     say: &SyncSender<Heard>,
 ) -> Interpreter {
-    read_pieces(stream, |piece| {
-        let mut listening = say.send(Heard::Bytes(piece.to_vec())).is_ok();
-        interpreter.feed(began.elapsed(), piece, &mut |line| {
-            listening = listening && say.send(Heard::Line(line)).is_ok();
-        });
-        listening
-    });
-    interpreter.finish(began.elapsed(), &mut |line| {
+    let mut last = Duration::ZERO;
+    for (time, piece) in pieces {
+        last = time;
+        let mut lines = Vec::new();
+        interpreter.feed(time, &piece, &mut |line| lines.push(line));
+        let mut heard =
+            core::iter::once(Heard::Bytes(piece)).chain(lines.into_iter().map(Heard::Line));
+        if !heard.all(|one| say.send(one).is_ok()) {
+            return interpreter;
+        }
+    }
+    interpreter.finish(last, &mut |line| {
         // Nobody may be listening any more.
         let _ = say.send(Heard::Line(line));
     });
     interpreter
-}
-
-/// Reads until the stream ends or `each` has had enough.
-fn read_pieces(mut stream: UnixStream, mut each: impl FnMut(&[u8]) -> bool) {
-    let mut buffer = vec![0; 16 << 10];
-    loop {
-        match stream.read(&mut buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Ok(0) | Err(_) => return,
-            Ok(len) => {
-                if !each(buffer.get(..len).unwrap_or_default()) {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Reads lines of bounded length until the stream ends or `each` has had enough.
-fn read_lines(stream: UnixStream, mut each: impl FnMut(String) -> bool) {
-    let mut line = Vec::new();
-    let mut end_line = |line: &mut Vec<u8>| {
-        let text = String::from_utf8_lossy(line).trim().to_owned();
-        line.clear();
-        text.is_empty() || each(text)
-    };
-    read_pieces(stream, |piece| {
-        piece.iter().all(|&byte| {
-            if byte != b'\n' {
-                line.push(byte);
-            }
-            (byte != b'\n' && line.len() < REPORT_LINE) || end_line(&mut line)
-        })
-    });
-    end_line(&mut line);
 }
