@@ -1,8 +1,9 @@
 //! The local APIC: what takes interrupts in for one CPU, and sends them to others.
 //!
-//! [`LocalApic`] is the seam: reading, writing and sending, however the platform does that. [`X2Apic`]
-//! implements it over model-specific registers, which are instructions on an unprotected machine and
-//! calls to the host or to the TDX module elsewhere. [`Apic`] is what one does with any of them.
+//! [`LocalApic`] is the seam: reading, writing and sending, however the platform does that.
+//! [`X2Apic`] implements it over model-specific registers, which are instructions on an unprotected
+//! machine and calls to the host or to the TDX module elsewhere. [`Apic`] is what one does with any
+//! of them.
 
 mod command;
 mod register;
@@ -35,7 +36,8 @@ pub trait LocalApic {
     /// Why it was not written.
     fn write(&mut self, register: Register, value: u32) -> Result<(), Self::Error>;
 
-    /// Sends an interrupt to other CPUs, after everything this CPU has written before is visible to them.
+    /// Sends an interrupt to other CPUs, after everything this CPU has written before is visible to
+    /// them.
     ///
     /// # Errors
     /// Why it was not sent.
@@ -88,8 +90,8 @@ impl<A: LocalApic> Apic<A> {
     /// # Errors
     /// Which access did not happen; the APIC may then be half set up.
     pub fn enable(&mut self, spurious: Vector) -> Result<(), A::Error> {
-        // While software-disabled the APIC masks local entries and refuses to unmask them, so this order
-        // never lets a leftover entry through.
+        // While software-disabled the APIC masks local entries and refuses to unmask them, so this
+        // order never lets a leftover entry through.
         self.write(Register::SVR, u32::from(spurious.as_u8()))?;
         for entry in [
             Register::LVT_TIMER,

@@ -1,7 +1,7 @@
 //! How fast the timers run: what CPUID says, and what a measurement against a known clock says.
 //!
-//! Both are the host's word on every platform that has a host; a clock that the host can't bend comes
-//! from the platform ([`svsm_platform::seam::Clock::is_trusted`]).
+//! Both are the host's word on every platform that has a host; a clock that the host can't bend
+//! comes from the platform ([`svsm_platform::seam::Clock::is_trusted`]).
 
 use core::array;
 
@@ -38,8 +38,8 @@ pub struct PmTimer<P> {
 }
 
 impl<P: PortCall> PmTimer<P> {
-    /// The timer behind that port, which the FADT names. Only its 24 lower bits are used, which every
-    /// such timer has; they last 4.6 s.
+    /// The timer behind that port, which the FADT names. Only its 24 lower bits are used, which
+    /// every such timer has; they last 4.6 s.
     pub const fn new(ports: P, port: u16) -> Self {
         Self { ports, port }
     }
@@ -130,14 +130,15 @@ fn next<R: Reference>(reference: &mut R, from: u32) -> Result<u32> {
     Err(Error::ClockStuck)
 }
 
-/// The rate of the APIC timer, undivided, as CPUID leaf 0x15 tells it, if it does: that of the crystal.
-/// ([`svsm_platform::cpu::cpuid::tsc_rate`] has the time-stamp counter's.)
+/// The rate of the APIC timer, undivided, as CPUID leaf 0x15 tells it, if it does: that of the
+/// crystal. ([`svsm_platform::cpu::cpuid::tsc_rate`] has the time-stamp counter's.)
 #[must_use]
 pub fn apic_rate(leaf_15: Registers) -> Option<Hertz> {
     Hertz::new(u64::from(leaf_15.ecx))
 }
 
-/// The rates of time-stamp counter and APIC timer as hypervisors tell them in CPUID leaf 0x4000_0010, if they do.
+/// The rates of time-stamp counter and APIC timer as hypervisors tell them in CPUID leaf
+/// 0x4000_0010, if they do.
 ///
 /// That leaf means this only if leaf 0x4000_0000 says that there are so many.
 #[must_use]

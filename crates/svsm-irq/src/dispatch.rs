@@ -69,7 +69,8 @@ impl<C> DispatchTable<C> {
         self.handlers.get_mut(vector.index())?.take()
     }
 
-    /// The handler of a vector. To run it without borrowing the table, where the context holds that.
+    /// The handler of a vector. To run it without borrowing the table, where the context holds
+    /// that.
     #[must_use]
     pub fn handler(&self, vector: Vector) -> Option<Handler<C>> {
         self.handlers.get(vector.index()).copied().flatten()

@@ -7,11 +7,11 @@
 //! - **Ordinary vectors** run on the stack of the interrupted kernel code, or on the task's kernel
 //!   stack (`RSP0` of the task-state segment). User and kernel GS base are exchanged if the frame
 //!   says that user mode was interrupted.
-//! - **Vectors that can come at any instruction** ([`Exception::AT_ANY_INSTRUCTION`]) run on a stack
-//!   from the interrupt stack table. They may find user mode's stack and GS base in ring 0, in the
-//!   first instructions of `SYSCALL` or the last before a return, so they compare GS base with the
-//!   value that belongs to this CPU. They may also find each other, at any instruction. A second
-//!   event on the same entry of the table would start at the same address as the first and
+//! - **Vectors that can come at any instruction** ([`Exception::AT_ANY_INSTRUCTION`]) run on a
+//!   stack from the interrupt stack table. They may find user mode's stack and GS base in ring 0,
+//!   in the first instructions of `SYSCALL` or the last before a return, so they compare GS base
+//!   with the value that belongs to this CPU. They may also find each other, at any instruction. A
+//!   second event on the same entry of the table would start at the same address as the first and
 //!   overwrite its frame, so the entry code moves the table's entry to the next slot of
 //!   [`crate::ist`] before it calls anybody, and back when it is done. That leaves two gaps:
 //!   - An event before the move. If it starts on another slot, it completes the move for the
@@ -23,8 +23,8 @@
 //!
 //!   More nested events than there are slots end in [`TrapHandler::lost`], too.
 //!
-//! An ordinary vector that interrupts this very code is also [`TrapHandler::lost`]: interrupts are masked
-//! here and nothing faults, so only a host that ignores the mask sends one.
+//! An ordinary vector that interrupts this very code is also [`TrapHandler::lost`]: interrupts are
+//! masked here and nothing faults, so only a host that ignores the mask sends one.
 //!
 //! Every entry clears the direction flag, and the AC flag if the interrupted program had it set,
 //! since the hardware leaves it and it switches SMAP off. (`clac` would do the same, but does not
@@ -46,11 +46,11 @@ use crate::{Exception, ist::Header};
 /// How the entry code reads this CPU's GS base, to learn whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GsBase {
-    /// By RDMSR, which every processor has. A host can intercept it; that costs it a nested #VC each
-    /// time, which ends with the slots.
+    /// By RDMSR, which every processor has. A host can intercept it; that costs it a nested #VC
+    /// each time, which ends with the slots.
     Msr,
-    /// By RDGSBASE, which no host can intercept. `CR4.FSGSBASE` is set on every CPU before the first IST
-    /// vector can be taken. User mode then writes its own GS base, which does no harm: it
+    /// By RDGSBASE, which no host can intercept. `CR4.FSGSBASE` is set on every CPU before the
+    /// first IST vector can be taken. User mode then writes its own GS base, which does no harm: it
     /// is compared with one exact value, and whoever has that value has the right one.
     Instruction,
 }
@@ -89,7 +89,8 @@ pub trait TrapHandler {
     ///
     /// The frame is what the interrupted program goes on with. For ordinary vectors the handler may
     /// unmask interrupts, switch tasks and not come back; for the vectors of
-    /// [`Exception::AT_ANY_INSTRUCTION`] it must do none of these, since its stack is this CPU's alone.
+    /// [`Exception::AT_ANY_INSTRUCTION`] it must do none of these, since its stack is this CPU's
+    /// alone.
     fn handle(frame: &mut TrapFrame);
 
     /// Ends the machine: an event came where none may come, and the state it interrupted is lost.
@@ -132,7 +133,8 @@ macro_rules! clear_flags {
     };
 }
 
-/// RDI = the frame; on top of it what a call from the interrupted code would have pushed, or the end of the trace.
+/// RDI = the frame; on top of it what a call from the interrupted code would have pushed, or the
+/// end of the trace.
 macro_rules! fake_call {
     () => {
         "mov rdi, rsp
@@ -146,7 +148,8 @@ macro_rules! fake_call {
     };
 }
 
-/// The code of all 256 vectors: [`STUB_BYTES`] bytes each, vector 0 at the first address, then what they share.
+/// The code of all 256 vectors: [`STUB_BYTES`] bytes each, vector 0 at the first address, then what
+/// they share.
 ///
 /// # Safety
 /// Not to be called: it is where the processor goes. An interrupt gate's target is its address plus
@@ -296,8 +299,8 @@ pub unsafe extern "sysv64" fn entries<H: TrapHandler>() {
         "    jz 51f",
         "    swapgs",
         "    jmp 52f",
-        // All of this code runs with interrupts masked and faults nowhere, so only a host that injects
-        // what it must not can have interrupted it; GS base and stack are anyone's.
+        // All of this code runs with interrupts masked and faults nowhere, so only a host that
+        // injects what it must not can have interrupted it; GS base and stack are anyone's.
         "51:",
         "    mov rcx, [rsp + {rip}]",
         "    lea rax, [rip + 2b]",

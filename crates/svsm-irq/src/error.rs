@@ -9,7 +9,8 @@ use crate::Vector;
 /// Result of this crate's operations.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
-/// Why an operation was refused. Every variant is a mistake of the caller, unless it says otherwise.
+/// Why an operation was refused. Every variant is a mistake of the caller, unless it says
+/// otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

@@ -38,10 +38,11 @@ impl defmt::Format for PageFault {
     }
 }
 
-/// Sends kernel code that was allowed to fault to its landing. `true` if it was: then return from the exception.
+/// Sends kernel code that was allowed to fault to its landing. `true` if it was: then return from
+/// the exception.
 ///
-/// Only #PF and #GP land (a non-canonical address raises the latter), and only out of kernel mode: a user program has no
-/// say in our table.
+/// Only #PF and #GP land (a non-canonical address raises the latter), and only out of kernel mode:
+/// a user program has no say in our table.
 ///
 /// A handler asks this before it looks for any other cause:
 ///

@@ -1,10 +1,11 @@
 //! Messages between CPUs: "do this", and knowing when it was done.
 //!
-//! Each CPU has a [`Mailbox`]. Whoever wants something of it posts a message, raises an interrupt there through an [`IpiTransport`],
-//! and may wait until the message was served. What a message is, the firmware decides: a range to flush from the TLB, a
-//! function to call, "stop".
+//! Each CPU has a [`Mailbox`]. Whoever wants something of it posts a message, raises an interrupt
+//! there through an [`IpiTransport`], and may wait until the message was served. What a message is,
+//! the firmware decides: a range to flush from the TLB, a function to call, "stop".
 //!
-//! Two CPUs that wait for each other with interrupts masked would wait for ever, so whoever waits serves its own mailbox meanwhile:
+//! Two CPUs that wait for each other with interrupts masked would wait for ever, so whoever waits
+//! serves its own mailbox meanwhile:
 //!
 //! ```
 //! use svsm_irq::{Error, Vector, ipi::{IpiTransport, Mailbox, wait}};
@@ -46,7 +47,8 @@ pub trait IpiTransport {
     /// Why none was raised.
     type Error;
 
-    /// Raises `vector` on another CPU, after everything this CPU has written before is visible there.
+    /// Raises `vector` on another CPU, after everything this CPU has written before is visible
+    /// there.
     ///
     /// # Errors
     /// Why it was not raised.
@@ -156,16 +158,17 @@ impl<M: Copy, const N: usize, I: IrqCtl> Mailbox<M, N, I> {
     /// Whether a message was served.
     #[must_use]
     pub fn is_served(&self, ticket: Ticket) -> bool {
-        // Pairs with the release in `serve`: what the handler wrote is visible to whoever sees this.
+        // Pairs with the release in `serve`: what the handler wrote is visible to whoever sees
+        // this.
         self.served.load(Ordering::Acquire) >= ticket.0
     }
 
-    /// Serves the messages that are there, one by one and in order, until there are none. Answers with how
-    /// many it served.
+    /// Serves the messages that are there, one by one and in order, until there are none. Answers
+    /// with how many it served.
     ///
-    /// Only the mailbox's own CPU calls this: in the handler of the interrupt, and while it waits. If it
-    /// is interrupted in a handler, the inner call serves nothing and leaves the rest to the outer
-    /// one, so that messages never overtake each other. Handlers therefore must not wait for
+    /// Only the mailbox's own CPU calls this: in the handler of the interrupt, and while it waits.
+    /// If it is interrupted in a handler, the inner call serves nothing and leaves the rest to the
+    /// outer one, so that messages never overtake each other. Handlers therefore must not wait for
     /// messages themselves.
     pub fn serve(&self, mut handle: impl FnMut(M)) -> usize {
         let mut count = 0;
@@ -225,7 +228,8 @@ impl<M, const N: usize, I: IrqCtl> fmt::Debug for Mailbox<M, N, I> {
     }
 }
 
-/// Waits until a message was served, doing `meanwhile` again and again: at least, serving one's own mailbox.
+/// Waits until a message was served, doing `meanwhile` again and again: at least, serving one's own
+/// mailbox.
 pub fn wait<M: Copy, const N: usize, I: IrqCtl>(
     mailbox: &Mailbox<M, N, I>,
     ticket: Ticket,

@@ -1,12 +1,12 @@
 //! Stacks for the vectors that can come at any instruction, so made that such vectors may nest.
 //!
-//! The interrupt stack table gives each of those vectors a fixed address to start at, whatever was going
-//! on. [`crate::entry`] therefore moves the table's entry to another stack while it uses one. The
-//! stacks of one vector form a chain of [`Slot`]s; each slot ends in a header that tells the entry
-//! code which CPU it is on, and what comes next.
+//! The interrupt stack table gives each of those vectors a fixed address to start at, whatever was
+//! going on. [`crate::entry`] therefore moves the table's entry to another stack while it uses one.
+//! The stacks of one vector form a chain of [`Slot`]s; each slot ends in a header that tells the
+//! entry code which CPU it is on, and what comes next.
 //!
-//! A firmware needs, for each CPU, at least one slot for each vector of [`STACKS`], and one last slot
-//! that all chains share: an event that arrives there was one too many. Slots need not be
+//! A firmware needs, for each CPU, at least one slot for each vector of [`STACKS`], and one last
+//! slot that all chains share: an event that arrives there was one too many. Slots need not be
 //! adjacent, so guard pages may lie between them.
 //!
 //! ```
@@ -41,8 +41,8 @@ use svsm_platform::{
 
 use crate::{Error, Exception, Result};
 
-/// The exceptions that take a stack of their own, and which entry of the table it is. Entry 7 is left
-/// to the firmware.
+/// The exceptions that take a stack of their own, and which entry of the table it is. Entry 7 is
+/// left to the firmware.
 pub const STACKS: [(Exception, Ist); 6] = [
     (Exception::DF, ist::<1>()),
     (Exception::NMI, ist::<2>()),
@@ -146,9 +146,10 @@ const _: () = assert!(Slot::MIN_BYTES >= 2 * (size_of::<Header>() + size_of::<Tr
 /// [`Error::NoStack`] if `slots` is empty.
 ///
 /// # Safety
-/// - `tss` is the task-state segment of the CPU that will use the chain. It stays there, mapped writable
-///   in every address space, and nobody else touches this entry of it from here on.
-/// - No event uses the slots yet, no slot is in two chains, and `last` is not in a chain of another CPU.
+/// - `tss` is the task-state segment of the CPU that will use the chain. It stays there, mapped
+///   writable in every address space, and nobody else touches this entry of it from here on.
+/// - No event uses the slots yet, no slot is in two chains, and `last` is not in a chain of another
+///   CPU.
 /// - `gs_base` is the kernel's GS base on that CPU whenever [`crate::entry::entries`] can run.
 pub unsafe fn link(
     slots: &[Slot],
@@ -172,12 +173,13 @@ pub unsafe fn link(
     };
     let mut next = 0;
     for slot in slots.iter().chain([last]).rev() {
-        // SAFETY: `Slot::new` placed the header inside memory that is the entry code's, aligned, and
-        // the caller says that no event uses it yet.
+        // SAFETY: `Slot::new` placed the header inside memory that is the entry code's, aligned,
+        // and the caller says that no event uses it yet.
         unsafe { slot.header.write(header(next)) };
         next = slot.top();
     }
-    // SAFETY: nobody else touches the entry, says the caller. Entries are not aligned to their size.
+    // SAFETY: nobody else touches the entry, says the caller. Entries are not aligned to their
+    // size.
     unsafe { entry.write_unaligned(first.top()) };
     Ok(())
 }

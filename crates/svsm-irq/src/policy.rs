@@ -1,7 +1,8 @@
 //! Which interrupts may reach us at all: the firmware's word, not the host's.
 //!
-//! A host can inject any vector at any moment, also one that no device of the machine raises, to run a handler when that
-//! suits it. Before a vector is dispatched, an [`InjectionPolicy`] is asked; what nobody allowed is dropped and counted.
+//! A host can inject any vector at any moment, also one that no device of the machine raises, to
+//! run a handler when that suits it. Before a vector is dispatched, an [`InjectionPolicy`] is
+//! asked; what nobody allowed is dropped and counted.
 
 use crate::Vector;
 

@@ -4,8 +4,9 @@ use core::fmt;
 
 /// A vector that an interrupt of this paravisor may use: 32 to 255.
 ///
-/// The 32 vectors below belong to the processor. An interrupt that arrives on one of them is either a mistake or somebody
-/// who wants an exception handler to run at a time of their choosing, so this type does not hold them.
+/// The 32 vectors below belong to the processor. An interrupt that arrives on one of them is either
+/// a mistake or somebody who wants an exception handler to run at a time of their choosing, so this
+/// type does not hold them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Vector(u8);
@@ -36,7 +37,8 @@ impl Vector {
         self.0
     }
 
-    /// Its priority class. The local APIC delivers a vector only if its class is above the one being served.
+    /// Its priority class. The local APIC delivers a vector only if its class is above the one
+    /// being served.
     #[must_use]
     pub const fn class(self) -> u8 {
         self.0 >> 4
@@ -63,7 +65,8 @@ impl fmt::Display for Vector {
 
 /// A vector that a guest's interrupt controller may raise: 31 to 255.
 ///
-/// A guest's doorbell page can present vector 31, though this paravisor itself never uses it: a hand-off that starts at 32 loses it.
+/// A guest's doorbell page can present vector 31, though this paravisor itself never uses it: a
+/// hand-off that starts at 32 loses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct GuestVector(u8);
@@ -95,7 +98,8 @@ impl From<Vector> for GuestVector {
     }
 }
 
-/// One of the 32 vectors that the processor keeps for itself (AMD APM volume 2, section 8.2; Intel SDM volume 3, section 6.3).
+/// One of the 32 vectors that the processor keeps for itself (AMD APM volume 2, section 8.2; Intel
+/// SDM volume 3, section 6.3).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Exception(u8);
@@ -167,7 +171,8 @@ impl Exception {
 
     /// One bit for each exception that pushes an error code.
     ///
-    /// The entry code is assembled from this word, so that it can't disagree with [`Exception::has_error_code`].
+    /// The entry code is assembled from this word, so that it can't disagree with
+    /// [`Exception::has_error_code`].
     pub const WITH_ERROR_CODE: u32 = 1 << Self::DF.0
         | 1 << Self::TS.0
         | 1 << Self::NP.0
@@ -179,10 +184,12 @@ impl Exception {
         | 1 << Self::VC.0
         | 1 << Self::SX.0;
 
-    /// One bit for each exception that can come at any instruction, even where the stack or the GS base is still the user's.
+    /// One bit for each exception that can come at any instruction, even where the stack or the GS
+    /// base is still the user's.
     ///
-    /// They get a stack of their own from the interrupt stack table, see [`crate::ist`]. #DB is among them because a data
-    /// breakpoint on the operand of `mov ss` is only delivered after the `syscall` that follows it (CVE-2018-8897).
+    /// They get a stack of their own from the interrupt stack table, see [`crate::ist`]. #DB is
+    /// among them because a data breakpoint on the operand of `mov ss` is only delivered after the
+    /// `syscall` that follows it (CVE-2018-8897).
     pub const AT_ANY_INSTRUCTION: u32 = 1 << Self::DB.0
         | 1 << Self::NMI.0
         | 1 << Self::DF.0

@@ -1,4 +1,5 @@
-//! A program as it would run below a paravisor, against a kernel that is a function of this example.
+//! A program as it would run below a paravisor, against a kernel that is a function of this
+//! example.
 //!
 //! `cargo run -p svsm-syscall --example program --features user`
 #![expect(unsafe_code, reason = "stands in for the kernel")]

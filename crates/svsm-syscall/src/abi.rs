@@ -1,11 +1,12 @@
 //! What kernel and user mode agree on: numbers, results and the bytes of what they exchange.
 //!
-//! A call is a 64-bit number in RAX, a class in its upper half and a call of that class in the lower. Arguments are in RDI,
-//! RSI, R8, R9 and R10 (RDX is not one), the result comes back in RAX, and all other registers are kept but RCX and R11.
-//! A program enters by `int 0x80` or, where the firmware offers it, by `syscall`.
+//! A call is a 64-bit number in RAX, a class in its upper half and a call of that class in the
+//! lower. Arguments are in RDI, RSI, R8, R9 and R10 (RDX is not one), the result comes back in RAX,
+//! and all other registers are kept but RCX and R11. A program enters by `int 0x80` or, where the
+//! firmware offers it, by `syscall`.
 //!
-//! Classes 0, 1 and 3 hold the 14 calls of COCONUT-SVSM, so that its user programs run unmodified. Our own classes
-//! have the top bit set and stay out of the way of what it may add.
+//! Classes 0, 1 and 3 hold the 14 calls of COCONUT-SVSM, so that its user programs run unmodified.
+//! Our own classes have the top bit set and stay out of the way of what it may add.
 
 mod file;
 mod number;

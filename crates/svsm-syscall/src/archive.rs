@@ -1,7 +1,8 @@
 //! The programs that came with the image: a cpio archive of the "new ASCII" format.
 //!
-//! The archive is part of the image, or its host-visible copy was checked against hashes; still nothing here trusts it. Whatever is wrong
-//! ends the walk with an [`ArchiveError`] that names the place.
+//! The archive is part of the image, or its host-visible copy was checked against hashes; still
+//! nothing here trusts it. Whatever is wrong ends the walk with an [`ArchiveError`] that names the
+//! place.
 //!
 //! ```
 //! use svsm_syscall::archive::{Archive, ArchiveError};
@@ -79,7 +80,8 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// The contents of the file at that path; `None` if there is none. Slashes ahead of a path don't matter.
+    /// The contents of the file at that path; `None` if there is none. Slashes ahead of a path
+    /// don't matter.
     ///
     /// If there are two, it is the first, as long as that is no mistake: the whole archive is read.
     ///

@@ -1,11 +1,13 @@
 //! From a program into the kernel by `SYSCALL`, and into a program.
 //!
-//! A program that uses `int 0x80` comes through the ordinary trap entry (of `svsm-irq`, or the firmware's own). Both ways leave the same
-//! [`TrapFrame`], which [`crate::frame::SyscallFrame`] reads.
+//! A program that uses `int 0x80` comes through the ordinary trap entry (of `svsm-irq`, or the
+//! firmware's own). Both ways leave the same [`TrapFrame`], which [`crate::frame::SyscallFrame`]
+//! reads.
 //!
-//! The entry code is generic over the firmware's [`SyscallHandler`]; it has no fixed symbol. It is what the
-//! processor jumps to with the program's stack and GS base still in place, so whatever can interrupt its first instructions must not look at
-//! either: NMI, #MC, #DB, #VC and #HV run on stacks of their own and judge GS base by its value.
+//! The entry code is generic over the firmware's [`SyscallHandler`]; it has no fixed symbol. It is
+//! what the processor jumps to with the program's stack and GS base still in place, so whatever can
+//! interrupt its first instructions must not look at either: NMI, #MC, #DB, #VC and #HV run on
+//! stacks of their own and judge GS base by its value.
 
 #![expect(
     unsafe_code,
@@ -22,7 +24,8 @@ use svsm_platform::{
     frame::TrapFrame,
 };
 
-/// What a firmware does with a system call that came by `SYSCALL`, and where its CPUs keep their stacks.
+/// What a firmware does with a system call that came by `SYSCALL`, and where its CPUs keep their
+/// stacks.
 ///
 /// ```
 /// use svsm_platform::frame::TrapFrame;
@@ -48,7 +51,8 @@ use svsm_platform::{
 /// }
 /// ```
 pub trait SyscallHandler {
-    /// Distance from GS base to the address where the current task's kernel stack begins (its upper end, a multiple of 16).
+    /// Distance from GS base to the address where the current task's kernel stack begins (its upper
+    /// end, a multiple of 16).
     ///
     /// It may be `RSP0` of the task-state segment itself, if that lies in the CPU's area:
     /// [`Tss::RSP0_OFFSET`](svsm_platform::cpu::descriptor::Tss::RSP0_OFFSET).
@@ -57,7 +61,8 @@ pub trait SyscallHandler {
     /// Distance from GS base to 8 bytes that only this entry code uses.
     const SCRATCH: usize;
 
-    /// Handles a call. Interrupts are masked, GS base is the kernel's, and the stack is the current task's.
+    /// Handles a call. Interrupts are masked, GS base is the kernel's, and the stack is the current
+    /// task's.
     ///
     /// The frame is what the program goes on with. Interrupts may be unmasked, tasks switched.
     fn handle(frame: &mut TrapFrame);
@@ -133,7 +138,8 @@ pub struct SyscallMsrs {
 }
 
 impl SyscallMsrs {
-    // TF, IF, DF, IOPL, NT, RF and AC: the kernel starts without any of them, whatever the program set.
+    // TF, IF, DF, IOPL, NT, RF and AC: the kernel starts without any of them, whatever the program
+    // set.
     const MASKED: u64 = 1 << 8 | 1 << 9 | 1 << 10 | 0b11 << 12 | 1 << 14 | 1 << 16 | 1 << 18;
 
     /// Lets `SYSCALL` enter [`entry`] for that handler.
@@ -159,8 +165,8 @@ impl SyscallMsrs {
     /// Writes the registers of this CPU.
     ///
     /// # Safety
-    /// Ring 0. This CPU's GDT is a [`GdtTable`], and whenever user mode runs on it, the GS base that `swapgs` brings back is an area as
-    /// the handler's constants describe.
+    /// Ring 0. This CPU's GDT is a [`GdtTable`], and whenever user mode runs on it, the GS base
+    /// that `swapgs` brings back is an area as the handler's constants describe.
     pub unsafe fn install(&self) {
         for (msr, value) in self.values() {
             // SAFETY: the values are valid for these registers; from here on `SYSCALL` enters code
@@ -175,7 +181,8 @@ impl SyscallMsrs {
 pub struct UserStart {
     /// Where it starts.
     pub entry: u64,
-    /// The upper end of its stack, a multiple of 16. The 8 bytes below, where a return address would be, should be zero.
+    /// The upper end of its stack, a multiple of 16. The 8 bytes below, where a return address
+    /// would be, should be zero.
     pub stack: u64,
     /// What its first argument is.
     pub argument: u64,

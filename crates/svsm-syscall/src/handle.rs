@@ -15,7 +15,8 @@ pub trait Object<C: ?Sized> {
     /// Does what a program asks for.
     ///
     /// # Errors
-    /// What the program gets instead of an answer; [`SysError::NOT_SUPPORTED`] for operations that are not this object's.
+    /// What the program gets instead of an answer; [`SysError::NOT_SUPPORTED`] for operations that
+    /// are not this object's.
     fn call(&self, operation: Operation, context: &mut C) -> Result<u64, SysError>;
 
     /// A handle to it was closed. There may be others, and the kernel may hold it, too.
@@ -50,8 +51,9 @@ behind!(
 
 /// The number by which a program names what it has open.
 ///
-/// The lower half is a place in a table, the upper counts how often the place was used before, so that
-/// a program that uses a handle after closing it does not reach what was opened since. The first handle of a table is 0.
+/// The lower half is a place in a table, the upper counts how often the place was used before, so
+/// that a program that uses a handle after closing it does not reach what was opened since. The
+/// first handle of a table is 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Handle(u32);
@@ -132,7 +134,8 @@ impl<O, const N: usize> HandleTable<O, N> {
     /// Opens an object and charges the quota for one handle.
     ///
     /// # Errors
-    /// The object, and why it is not open: the quota, or [`SysError::NO_MEMORY`] if the table is full.
+    /// The object, and why it is not open: the quota, or [`SysError::NO_MEMORY`] if the table is
+    /// full.
     pub fn insert(&mut self, object: O, quota: &mut impl Quota) -> Result<Handle, (O, SysError)> {
         let free = (0_u16..)
             .zip(&mut self.places)
@@ -159,8 +162,8 @@ impl<O, const N: usize> HandleTable<O, N> {
             .ok_or(SysError::NOT_FOUND)
     }
 
-    /// Takes an object out and gives its handle back to the quota. What a process that ends has left is
-    /// taken out by [`drain`](Self::drain).
+    /// Takes an object out and gives its handle back to the quota. What a process that ends has
+    /// left is taken out by [`drain`](Self::drain).
     pub fn remove(&mut self, handle: Handle, quota: &mut impl Quota) -> Option<O> {
         let place = self.places.get_mut(handle.place())?;
         if place.generation != handle.generation() {

@@ -1,8 +1,9 @@
 //! The memory of a user program: what it says of it is a claim, and every access can fault.
 //!
-//! [`UserSlice`] is a claim bounded to the user half of the address space, which is all one can know without looking.
-//! [`UserMemory`] is the seam that looks: it copies once, so that what was judged is what is used, and says how far it
-//! got. [`CurrentProcess`] implements it for the address space in force.
+//! [`UserSlice`] is a claim bounded to the user half of the address space, which is all one can
+//! know without looking. [`UserMemory`] is the seam that looks: it copies once, so that what was
+//! judged is what is used, and says how far it got. [`CurrentProcess`] implements it for the
+//! address space in force.
 
 mod copy;
 
@@ -17,11 +18,12 @@ use crate::abi::SysError;
 
 /// First address that belongs to no program.
 ///
-/// The last page of the lower half is left out: an instruction that ended there would leave an address behind that is not
-/// canonical, and copies would run into the hole.
+/// The last page of the lower half is left out: an instruction that ended there would leave an
+/// address behind that is not canonical, and copies would run into the hole.
 pub const USER_END: u64 = TrapFrame::USER_END - 0x1000;
 
-/// Bytes that a program says are its own. They lie in the user half; whether anything is there, a copy finds out.
+/// Bytes that a program says are its own. They lie in the user half; whether anything is there, a
+/// copy finds out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct UserSlice {
@@ -161,14 +163,16 @@ impl UserStr {
 
 /// Reaches the memory of one program.
 ///
-/// Copies stop at the first byte that is not there or not the program's to read or write. They never hand out
-/// references: the program's other threads may write the same bytes meanwhile.
+/// Copies stop at the first byte that is not there or not the program's to read or write. They
+/// never hand out references: the program's other threads may write the same bytes meanwhile.
 pub trait UserMemory {
-    /// Copies from the program and answers with how many bytes were copied: fewer than both sides have if it faulted.
+    /// Copies from the program and answers with how many bytes were copied: fewer than both sides
+    /// have if it faulted.
     #[must_use = "fewer bytes than wanted are a fault"]
     fn read(&self, from: UserSlice, to: &mut [u8]) -> usize;
 
-    /// Copies to the program and answers with how many bytes were copied: fewer than both sides have if it faulted.
+    /// Copies to the program and answers with how many bytes were copied: fewer than both sides
+    /// have if it faulted.
     #[must_use = "fewer bytes than wanted are a fault"]
     fn write(&self, to: UserSlice, from: &[u8]) -> usize;
 }
@@ -186,7 +190,8 @@ impl<M: UserMemory + ?Sized> UserMemory for &M {
 /// Fills all of `to` with the first bytes of `from`.
 ///
 /// # Errors
-/// [`SysError::FAULT`] if there are fewer, or not all could be read. What `to` holds then is not to be used.
+/// [`SysError::FAULT`] if there are fewer, or not all could be read. What `to` holds then is not to
+/// be used.
 pub fn read_exact(
     memory: &impl UserMemory,
     from: UserSlice,
@@ -241,7 +246,8 @@ pub fn write_value<T: IntoBytes + Immutable>(
 /// Reads text up to its zero byte, into `buffer`.
 ///
 /// # Errors
-/// [`SysError::FAULT`] if memory ends before the text, [`SysError::INVALID`] if the buffer does or if it is not UTF-8.
+/// [`SysError::FAULT`] if memory ends before the text, [`SysError::INVALID`] if the buffer does or
+/// if it is not UTF-8.
 pub fn read_str<'b>(
     memory: &impl UserMemory,
     from: UserStr,

@@ -1,7 +1,8 @@
-//! A program of the archive: which memory its ELF file asks for. A plan only; the firmware carries it out.
+//! A program of the archive: which memory its ELF file asks for. A plan only; the firmware carries
+//! it out.
 //!
-//! Programs are static x86-64 executables that are linked at their final addresses. Everything else is refused with a
-//! [`ProgramError`] that says what and where, before a single page is taken.
+//! Programs are static x86-64 executables that are linked at their final addresses. Everything else
+//! is refused with a [`ProgramError`] that says what and where, before a single page is taken.
 
 mod error;
 
@@ -22,7 +23,8 @@ pub struct Limits {
     pub pages: PageCount,
 }
 
-/// What a program may do with the pages of a segment. Reading is always allowed, writing and executing never together.
+/// What a program may do with the pages of a segment. Reading is always allowed, writing and
+/// executing never together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Rights {
@@ -205,7 +207,8 @@ impl<'a> Segment<'a> {
         self.rights
     }
 
-    /// What one of its 4 KiB pages starts with: that many zero bytes, then these; zeros fill the rest.
+    /// What one of its 4 KiB pages starts with: that many zero bytes, then these; zeros fill the
+    /// rest.
     #[must_use]
     pub fn contents(&self, page: Gva) -> (usize, &'a [u8]) {
         let page_bytes = PageSize::Size4K.bytes();

@@ -1,7 +1,8 @@
 //! What a program asks for, decoded from a number and five registers.
 //!
-//! Decoding checks all that can be known without looking at memory or at handles: numbers, flags, ranges. What comes
-//! out is typed, so that a kernel matches on [`Request`] and never sees a raw register.
+//! Decoding checks all that can be known without looking at memory or at handles: numbers, flags,
+//! ranges. What comes out is typed, so that a kernel matches on [`Request`] and never sees a raw
+//! register.
 
 use crate::{
     abi::{
@@ -22,7 +23,8 @@ pub enum Request {
         /// What its parent learns.
         code: u16,
     },
-    /// Starts a program whose file system begins at `root`. (Flags are ignored, as they are in COCONUT-SVSM.)
+    /// Starts a program whose file system begins at `root`. (Flags are ignored, as they are in
+    /// COCONUT-SVSM.)
     Exec {
         /// Its path.
         path: UserStr,
@@ -131,7 +133,8 @@ impl Request {
     /// What a program asks for.
     ///
     /// # Errors
-    /// What the program gets instead of an answer: there is no such call, or an argument is out of range.
+    /// What the program gets instead of an answer: there is no such call, or an argument is out of
+    /// range.
     pub fn decode(number: Number, arguments: [u64; 5]) -> Result<Self, SysError> {
         let [a, b, c, ..] = arguments;
         let object = |operation| Ok(Self::Object(Handle::from_u32(low(a)), operation));

@@ -1,7 +1,8 @@
 //! Tasks: who runs on which CPU, and the switch between them.
 //!
 //! The scheduling is plain logic in values that a firmware owns ([`Scheduler`]); only [`bases`],
-//! [`context`] and [`fpu`] hold instructions. `reference-firmware` shows all of it at work; the order of things is told at [`Scheduler`].
+//! [`context`] and [`fpu`] hold instructions. `reference-firmware` shows all of it at work; the
+//! order of things is told at [`Scheduler`].
 
 pub mod bases; // FS and GS base, which programs may have set
 pub mod context; // a task's kernel stack, and the switch to another

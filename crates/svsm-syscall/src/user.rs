@@ -1,7 +1,8 @@
 //! System calls as a program makes them.
 //!
-//! [`Calls`] has one function for each call, typed. It reaches the kernel through a [`Gate`], which is
-//! one of two instructions ([`gate::Interrupt`] or [`gate::Instruction`]), or in tests a kernel that is not one.
+//! [`Calls`] has one function for each call, typed. It reaches the kernel through a [`Gate`], which
+//! is one of two instructions ([`gate::Interrupt`] or [`gate::Instruction`]), or in tests a kernel
+//! that is not one.
 //!
 //! ```no_run
 //! use svsm_syscall::{abi::{LOG_HANDLE, SysError}, handle::Handle, user::{Calls, gate}};
@@ -39,11 +40,12 @@ impl<G: Gate> Calls<G> {
         Self(gate)
     }
 
-    /// Arguments that are addresses come from references whose borrow lasts as long as this call, with the
-    /// length of what they refer to: the functions below are all that there are.
+    /// Arguments that are addresses come from references whose borrow lasts as long as this call,
+    /// with the length of what they refer to: the functions below are all that there are.
     fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, SysError> {
         // SAFETY: the kernel reads and writes what the arguments name and nothing else; that is
-        // borrowed for the call, exclusively where the kernel writes, as the functions below see to.
+        // borrowed for the call, exclusively where the kernel writes, as the functions below see
+        // to.
         unsafe { self.0.call(number, arguments) }.result()
     }
 

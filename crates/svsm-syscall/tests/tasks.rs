@@ -1,4 +1,5 @@
-//! Scheduler and switch together, with threads of the host as CPUs: tasks really move between stacks and CPUs.
+//! Scheduler and switch together, with threads of the host as CPUs: tasks really move between
+//! stacks and CPUs.
 #![expect(unsafe_code, reason = "switches stacks")]
 #![expect(
     clippy::unwrap_used,

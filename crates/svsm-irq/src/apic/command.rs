@@ -89,7 +89,8 @@ impl Command {
     /// Starts CPUs that wait after [`init`](Self::init).
     ///
     /// # Safety
-    /// The page holds code that brings those CPUs up without touching memory in use, as long as they may still start there.
+    /// The page holds code that brings those CPUs up without touching memory in use, as long as
+    /// they may still start there.
     #[must_use]
     pub const unsafe fn start_up(target: Target, page: StartPage) -> Self {
         Self::new(target, Self::ASSERT | Self::START_UP | page.0 as u64)

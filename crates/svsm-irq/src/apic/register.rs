@@ -2,7 +2,8 @@ use core::fmt;
 
 use crate::Vector;
 
-/// A register of the local APIC that x2APIC mode has (Intel SDM volume 3, table 13-6), by the offset of its page.
+/// A register of the local APIC that x2APIC mode has (Intel SDM volume 3, table 13-6), by the
+/// offset of its page.
 ///
 /// There is no constant for the interrupt command register: [`super::LocalApic::send`] writes that.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -41,8 +41,8 @@ const X2APIC_ENABLE: u64 = 1 << 10;
 const ICR: Msr = Msr::new(0x830);
 
 impl<M: MsrCall> X2Apic<M> {
-    /// Takes the APIC of this CPU as it is: in x2APIC mode already, because [`enable`](Self::enable) did that,
-    /// or because the platform has no other.
+    /// Takes the APIC of this CPU as it is: in x2APIC mode already, because
+    /// [`enable`](Self::enable) did that, or because the platform has no other.
     pub const fn new(msrs: M) -> Self {
         Self { msrs }
     }
@@ -102,8 +102,9 @@ const fn msr_of(register: Register) -> Msr {
     Msr::new(Msr::X2APIC.as_u32() + (register.offset() >> 4) as u32)
 }
 
-/// Writes to x2APIC registers wait for nothing, not even for earlier stores to become visible (Intel SDM
-/// volume 3, section 13.12.3). Without this the receiver could look before the message is there.
+/// Writes to x2APIC registers wait for nothing, not even for earlier stores to become visible
+/// (Intel SDM volume 3, section 13.12.3). Without this the receiver could look before the message
+/// is there.
 fn fence() {
     // SAFETY: fences have no operands and change no state but the order of accesses.
     unsafe { core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags)) };

@@ -18,13 +18,15 @@ const OWN_LOG: u32 = OWN | 3;
 impl Number {
     /// `(code)`: ends the process; of the code 16 bits count.
     pub const EXIT: Self = Self::new(PROCESSES, 0);
-    /// `(path, root, flags)`: starts a program whose file system begins at `root`; answers with its identity.
+    /// `(path, root, flags)`: starts a program whose file system begins at `root`; answers with its
+    /// identity.
     pub const EXEC: Self = Self::new(PROCESSES, 4);
     /// `(handle)`: closes a handle; succeeds even if there is none.
     pub const CLOSE: Self = Self::new(PROCESSES, 10);
     /// `(path, modes, flags)`: opens a file; answers with a handle.
     pub const OPEN: Self = Self::new(FILES, 0);
-    /// `(handle, buffer, bytes)`: reads on from the position; answers with the number of bytes, 0 at the end.
+    /// `(handle, buffer, bytes)`: reads on from the position; answers with the number of bytes, 0
+    /// at the end.
     pub const READ: Self = Self::new(FILES, 1);
     /// `(handle, buffer, bytes)`: writes on from the position; answers with the number of bytes.
     pub const WRITE: Self = Self::new(FILES, 2);
@@ -36,19 +38,22 @@ impl Number {
     pub const UNLINK: Self = Self::new(FILES, 5);
     /// `(path)`: opens a directory; answers with a handle.
     pub const OPENDIR: Self = Self::new(FILES, 6);
-    /// `(handle, entries, count)`: the next entries of a directory; answers with their number, 0 at the end.
+    /// `(handle, entries, count)`: the next entries of a directory; answers with their number, 0 at
+    /// the end.
     pub const READDIR: Self = Self::new(FILES, 7);
     /// `(path)`: makes a directory.
     pub const MKDIR: Self = Self::new(FILES, 8);
     /// `(path)`: removes an empty directory.
     pub const RMDIR: Self = Self::new(FILES, 9);
-    /// `(index)`: a fact about the platform; index 0 answers with how many there are, index 1 with the first.
+    /// `(index)`: a fact about the platform; index 0 answers with how many there are, index 1 with
+    /// the first.
     pub const CAPABILITIES: Self = Self::new(PLATFORM, 0);
 }
 
 // Our own. Texts and buffers come with their length.
 impl Number {
-    /// `(path, bytes)`: starts a program of the archive; answers with a handle that can be waited for.
+    /// `(path, bytes)`: starts a program of the archive; answers with a handle that can be waited
+    /// for.
     pub const SPAWN: Self = Self::new(OWN_TASKS, 0);
     /// `(handle)`: waits until a child has ended; answers with its exit code and closes the handle.
     pub const WAIT: Self = Self::new(OWN_TASKS, 1);

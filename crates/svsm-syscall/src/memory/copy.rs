@@ -33,13 +33,14 @@ impl CurrentProcess {
     /// Copies and answers with how many bytes were copied.
     ///
     /// # Safety
-    /// One side lies in the user half of the address space in force, the other is valid for `bytes` and nobody else uses it.
+    /// One side lies in the user half of the address space in force, the other is valid for `bytes`
+    /// and nobody else uses it.
     unsafe fn copy(self, to: u64, from: u64, bytes: usize) -> usize {
         let left: usize;
         if self.smap {
             // SAFETY: one side is exclusively the caller's. The other is memory of programs (see
-            // `new`), for which no access is undefined behaviour; a fault lands at 3 with RCX saying
-            // how much is left. AC is clear again on both ways out.
+            // `new`), for which no access is undefined behaviour; a fault lands at 3 with RCX
+            // saying how much is left. AC is clear again on both ways out.
             unsafe {
                 asm!(
                     "stac",
@@ -73,7 +74,8 @@ impl CurrentProcess {
 impl UserMemory for CurrentProcess {
     fn read(&self, from: UserSlice, to: &mut [u8]) -> usize {
         let bytes = from.len_bytes().min(to.len());
-        // SAFETY: a `UserSlice` is in the user half; `to` is borrowed mutably and has that many bytes.
+        // SAFETY: a `UserSlice` is in the user half; `to` is borrowed mutably and has that many
+        // bytes.
         unsafe {
             self.copy(
                 to.as_mut_ptr().expose_provenance() as u64,

@@ -1,6 +1,7 @@
 use core::fmt;
 
-/// Why a file is no program that may run here. Segments are counted from 0, as `readelf -l` lists them.
+/// Why a file is no program that may run here. Segments are counted from 0, as `readelf -l` lists
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

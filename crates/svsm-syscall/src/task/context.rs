@@ -1,8 +1,9 @@
 //! A task's kernel stack, and the switch to another task's.
 //!
-//! A task in the kernel is its stack. [`switch`] pushes what a function must preserve, leaves the stack for another, pops,
-//! and so returns from a call that another task made. The rest of a switch is the firmware's: the kernel stack that entries use
-//! (`RSP0` and the area of [`crate::entry::SyscallHandler`]), the address space, and [`super::fpu`].
+//! A task in the kernel is its stack. [`switch`] pushes what a function must preserve, leaves the
+//! stack for another, pops, and so returns from a call that another task made. The rest of a switch
+//! is the firmware's: the kernel stack that entries use (`RSP0` and the area of
+//! [`crate::entry::SyscallHandler`]), the address space, [`super::bases`] and [`super::fpu`].
 
 #![expect(unsafe_code, reason = "leaves one stack for another")]
 
@@ -18,7 +19,8 @@ pub struct Context {
 /// What a task starts with. It does not return; a task ends by leaving its CPU for good.
 pub type Start = extern "sysv64" fn(argument: u64) -> !;
 
-/// What a new stack holds, from its lowest address on: what [`switch`] pops, then the address it returns to.
+/// What a new stack holds, from its lowest address on: what [`switch`] pops, then the address it
+/// returns to.
 #[repr(C)]
 struct First {
     r15: u64,
@@ -41,11 +43,12 @@ impl Context {
         Self { stack: 0 }
     }
 
-    /// A task that is to run `start` with `argument` on a new stack, with interrupts masked; `None` if the stack
-    /// is smaller than [`Context::MIN_STACK`].
+    /// A task that is to run `start` with `argument` on a new stack, with interrupts masked; `None`
+    /// if the stack is smaller than [`Context::MIN_STACK`].
     ///
     /// # Safety
-    /// The stack is the task's alone, mapped writable in every address space in which the task may be switched to, until the task has ended.
+    /// The stack is the task's alone, mapped writable in every address space in which the task may
+    /// be switched to, until the task has ended.
     #[must_use]
     pub unsafe fn new(stack: NonNull<[u8]>, start: Start, argument: u64) -> Option<Self> {
         let top = stack.cast::<u8>().addr().get().checked_add(stack.len())? & !15;
@@ -79,10 +82,11 @@ const _: () = assert!(size_of::<First>() == 72 && size_of::<[u64; 2]>().is_multi
 ///
 /// # Safety
 /// - Interrupts are masked.
-/// - `to` holds a context that was made by [`Context::new`] or filled in by this function and not been gone on with
-///   since. Its stack is mapped, and the address space in force is one in which it may run.
-/// - `from` stays where it is until somebody goes on with it. Nobody does before the CPU has left this stack: see
-///   [`Scheduler::switched`](super::Scheduler::switched).
+/// - `to` holds a context that was made by [`Context::new`] or filled in by this function and not
+///   been gone on with since. Its stack is mapped, and the address space in force is one in which
+///   it may run.
+/// - `from` stays where it is until somebody goes on with it. Nobody does before the CPU has left
+///   this stack: see [`Scheduler::switched`](super::Scheduler::switched).
 /// - What the caller borrows for the time of this call is not touched by others meanwhile.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn switch(from: *mut Context, to: *const Context) {
@@ -105,7 +109,8 @@ pub unsafe extern "sysv64" fn switch(from: *mut Context, to: *const Context) {
     )
 }
 
-/// Where a new task returns to: calls its first function with the registers that `First` set. RBP is 0, which ends stack traces.
+/// Where a new task returns to: calls its first function with the registers that `First` set. RBP
+/// is 0, which ends stack traces.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn begin() {
     naked_asm!("mov rdi, r13", "call r12", "ud2")
@@ -126,7 +131,8 @@ mod tests {
 
     extern "sysv64" fn task(pair: u64) -> ! {
         let pair = core::ptr::with_exposed_provenance::<Pair>(usize::try_from(pair).unwrap());
-        // SAFETY: `main` made the address from a shared reference that is live whenever it comes here.
+        // SAFETY: `main` made the address from a shared reference that is live whenever it comes
+        // here.
         let pair = unsafe { &*pair };
         for step in 0.. {
             pair.seen.borrow_mut().push(step);

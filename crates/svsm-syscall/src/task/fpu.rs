@@ -1,7 +1,9 @@
-//! The registers that a soft-float kernel does not touch: saved when a program loses its CPU, restored when it gets one.
+//! The registers that a soft-float kernel does not touch: saved when a program loses its CPU,
+//! restored when it gets one.
 //!
-//! The kernel has no use for them, so a system call or an interrupt leaves them alone; only a switch to another program saves and
-//! restores. They are switched eagerly: what a lazy switch would leave in them can be read by speculation.
+//! The kernel has no use for them, so a system call or an interrupt leaves them alone; only a
+//! switch to another program saves and restores. They are switched eagerly: what a lazy switch
+//! would leave in them can be read by speculation.
 
 #![expect(unsafe_code, reason = "saves and restores registers")]
 
@@ -69,7 +71,13 @@ impl Fpu {
             // SAFETY: the area is aligned and has the bytes that these components take.
             Some(what) => unsafe {
                 let (low, high) = halves(what);
-                asm!("xsave64 [{}]", in(reg) to, in("eax") low, in("edx") high, options(nostack, preserves_flags));
+                asm!(
+                    "xsave64 [{}]",
+                    in(reg) to,
+                    in("eax") low,
+                    in("edx") high,
+                    options(nostack, preserves_flags),
+                );
             },
             // SAFETY: the area is aligned and has more than 512 bytes.
             None => unsafe {
@@ -82,8 +90,8 @@ impl Fpu {
     /// Restores the registers of this CPU. `false` if the area is too small.
     ///
     /// # Safety
-    /// As for [`save`](Self::save), and the registers hold nothing that code on this CPU still needs: the kernel is
-    /// compiled without them.
+    /// As for [`save`](Self::save), and the registers hold nothing that code on this CPU still
+    /// needs: the kernel is compiled without them.
     #[must_use]
     pub unsafe fn restore<const N: usize>(&self, area: &FpuArea<N>) -> bool {
         if self.bytes > N {
@@ -95,7 +103,13 @@ impl Fpu {
             // reserved; the caller vouches for the registers.
             Some(what) => unsafe {
                 let (low, high) = halves(what);
-                asm!("xrstor64 [{}]", in(reg) from, in("eax") low, in("edx") high, options(nostack, preserves_flags, readonly));
+                asm!(
+                    "xrstor64 [{}]",
+                    in(reg) from,
+                    in("eax") low,
+                    in("edx") high,
+                    options(nostack, preserves_flags, readonly),
+                );
             },
             // SAFETY: as above.
             None => unsafe {
@@ -111,7 +125,8 @@ const fn halves(mask: Xcr0) -> (u32, u32) {
     (mask.bits() as u32, (mask.bits() >> 32) as u32)
 }
 
-/// The registers of one program that does not run. `N` is at least [`Fpu::len_bytes`]; 2,696 bytes hold all up to AVX-512.
+/// The registers of one program that does not run. `N` is at least [`Fpu::len_bytes`]; 2,696 bytes
+/// hold all up to AVX-512.
 #[derive(Clone)]
 #[repr(C, align(64))]
 pub struct FpuArea<const N: usize>([u8; N]);
@@ -122,7 +137,8 @@ impl<const N: usize> FpuArea<N> {
     pub const fn new() -> Self {
         const { assert!(N >= LEGACY, "too small for any processor") };
         let mut area = [0; N];
-        // FCW = 0x037f; MXCSR = 0x1f80. The header of XSAVE stays zero: everything is as after a reset.
+        // FCW = 0x037f; MXCSR = 0x1f80. The header of XSAVE stays zero: everything is as after a
+        // reset.
         area[0] = 0x7f;
         area[1] = 0x03;
         area[24] = 0x80;

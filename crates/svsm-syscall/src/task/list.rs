@@ -1,4 +1,5 @@
-//! Lists of tasks, threaded through an array: no memory of their own, and any task can be taken out at once.
+//! Lists of tasks, threaded through an array: no memory of their own, and any task can be taken out
+//! at once.
 
 /// Where an element stands between others of its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

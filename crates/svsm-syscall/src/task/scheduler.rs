@@ -8,23 +8,26 @@ use super::{
 };
 use crate::abi::SysError;
 
-/// Which task runs where: a value that the firmware owns and lends behind a lock that masks interrupts.
+/// Which task runs where: a value that the firmware owns and lends behind a lock that masks
+/// interrupts.
 ///
-/// It holds up to `TASKS` tasks on up to `CPUS` CPUs, and with each what the firmware keeps for it (`T`: stack, saved registers, address
-/// space). Each CPU has a queue; one whose queue is empty takes from the longest. There is no idle
-/// task: a CPU without work runs what the firmware runs there.
+/// It holds up to `TASKS` tasks on up to `CPUS` CPUs, and with each what the firmware keeps for it
+/// (`T`: stack, saved registers, address space). Each CPU has a queue; one whose queue is empty
+/// takes from the longest. There is no idle task: a CPU without work runs what the firmware runs
+/// there.
 ///
 /// # Switching
-/// A task that gives up its CPU still stands on its stack for a moment. So a switch has two halves, and
-/// nobody else can pick the task in between:
+/// A task that gives up its CPU still stands on its stack for a moment. So a switch has two halves,
+/// and nobody else can pick the task in between:
 ///
 /// 1. under the lock, [`leave`](Self::leave), then [`pick`](Self::pick) who is next;
-/// 2. without the lock, interrupts masked, switch stacks ([`super::Context`]); then, on the new stack and
-///    under the lock again, [`switched`](Self::switched).
+/// 2. without the lock, interrupts masked, switch stacks ([`super::Context`]); then, on the new
+///    stack and under the lock again, [`switched`](Self::switched).
 ///
 /// # Waking
-/// [`wake`](Self::wake) of a task that is not asleep is remembered, and its next sleep ends at once. Whoever
-/// waits for something therefore looks, sleeps, and looks again, and loses no wake-up in between.
+/// [`wake`](Self::wake) of a task that is not asleep is remembered, and its next sleep ends at
+/// once. Whoever waits for something therefore looks, sleeps, and looks again, and loses no wake-up
+/// in between.
 pub struct Scheduler<T, const TASKS: usize, const CPUS: usize> {
     tasks: [Task<T>; TASKS],
     links: Links<TASKS>,
@@ -123,8 +126,8 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
         Ok(())
     }
 
-    /// Makes a task that is ready to run, on the CPU with the least to do. Answers with the task and
-    /// that CPU, which may have to be told.
+    /// Makes a task that is ready to run, on the CPU with the least to do. Answers with the task
+    /// and that CPU, which may have to be told.
     ///
     /// Its parent will ask for its exit code; without one, nobody will.
     ///
@@ -183,8 +186,9 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
 
     /// The task that runs on `cpu` gives it up; `false` if it goes on instead.
     ///
-    /// It goes on if it yields and nobody else is there, or if it was woken before it slept. Otherwise
-    /// [`pick`](Self::pick) says who is next, and [`switched`](Self::switched) must follow.
+    /// It goes on if it yields and nobody else is there, or if it was woken before it slept.
+    /// Otherwise [`pick`](Self::pick) says who is next, and [`switched`](Self::switched) must
+    /// follow.
     #[must_use = "a task that gave up its CPU must not go on"]
     pub fn leave(&mut self, cpu: CpuIndex, why: Leave) -> bool {
         let alone = self.has_nothing_else(cpu);
@@ -231,7 +235,8 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
         Some(TaskId::new(number, task.generation))
     }
 
-    /// The task that left `cpu` no longer stands on its stack. Answers with a CPU that may have to be told, if it made a task ready.
+    /// The task that left `cpu` no longer stands on its stack. Answers with a CPU that may have to
+    /// be told, if it made a task ready.
     pub fn switched(&mut self, cpu: CpuIndex) -> Option<CpuIndex> {
         let number = self.cpu(cpu)?.leaving.take()?;
         let task = self.tasks.get_mut(usize::from(number))?;
@@ -269,7 +274,8 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
         }
     }
 
-    /// Wakes one task whose deadline has passed. Answers with a CPU that may have to be told; `None` if there is none left.
+    /// Wakes one task whose deadline has passed. Answers with a CPU that may have to be told;
+    /// `None` if there is none left.
     pub fn expire(&mut self, now: Ticks) -> Option<CpuIndex> {
         let number = self.sleepers.first()?;
         if self.deadline(number)? > now {
@@ -284,7 +290,8 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
         self.deadline(self.sleepers.first()?)
     }
 
-    /// The exit code of a child that has ended, and what the firmware kept for it; `None` if it has not ended yet. Its parent is woken when it does.
+    /// The exit code of a child that has ended, and what the firmware kept for it; `None` if it has
+    /// not ended yet. Its parent is woken when it does.
     ///
     /// # Errors
     /// [`SysError::NOT_FOUND`] if that is no child of `parent`, or was asked for before.
@@ -299,7 +306,8 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
         Ok(self.free(child.number()).map(|payload| (code, payload)))
     }
 
-    /// What the firmware kept for a task that has ended and whose exit code nobody will ask for; `None` if there is none.
+    /// What the firmware kept for a task that has ended and whose exit code nobody will ask for;
+    /// `None` if there is none.
     pub fn reap_orphan(&mut self) -> Option<T> {
         if self.orphans == 0 {
             return None;
@@ -394,7 +402,8 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
         Some(self.enqueue(number))
     }
 
-    /// A task has ended and left its stack. Its children lose their parent; its own parent is woken.
+    /// A task has ended and left its stack. Its children lose their parent; its own parent is
+    /// woken.
     fn end(&mut self, number: u16, code: u16) -> Option<CpuIndex> {
         let task = self.tasks.get_mut(usize::from(number))?;
         task.state = State::Ended(code);

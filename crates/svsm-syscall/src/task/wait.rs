@@ -5,7 +5,8 @@ use crate::abi::SysError;
 
 /// What objects need of a scheduler: the seam through which they make callers wait.
 ///
-/// A firmware implements it over its [`Scheduler`](super::Scheduler) and the switch; tests do without either.
+/// A firmware implements it over its [`Scheduler`](super::Scheduler) and the switch; tests do
+/// without either.
 pub trait Sched {
     /// The task that calls.
     fn current(&self) -> TaskId;
@@ -16,7 +17,8 @@ pub trait Sched {
     /// [`SysError::NO_MEMORY`] or [`SysError::QUOTA`].
     fn spawn(&mut self, entry: fn(u64), argument: u64) -> Result<TaskId, SysError>;
 
-    /// Puts the task that calls to sleep until somebody wakes it, or until the deadline. It may return early.
+    /// Puts the task that calls to sleep until somebody wakes it, or until the deadline. It may
+    /// return early.
     fn block(&mut self, deadline: Option<Ticks>);
 
     /// Wakes a task, or ends its next sleep at once.
