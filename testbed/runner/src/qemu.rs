@@ -173,7 +173,14 @@ pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
         "none",
         "-no-reboot",
     ]);
-    add(&["-accel", "tcg", "-smp", &cpus.to_string()]);
+    // An x2APIC register reads the clock in the middle of a block of translated instructions, where QEMU
+    // cannot tell how many it has counted: it aborts. So a counted run translates them one by one.
+    let accel = if settings.icount {
+        "tcg,one-insn-per-tb=on"
+    } else {
+        "tcg"
+    };
+    add(&["-accel", accel, "-smp", &cpus.to_string()]);
     add(&["-chardev", "file,id=com1,path=/dev/fd/1,append=on"]);
     add(&["-serial", "chardev:com1"]);
     match machine {
