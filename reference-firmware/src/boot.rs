@@ -44,6 +44,12 @@ fn bring_up(handoff: &Handoff) -> Result<(), Failure> {
     log::remember(Console::of(handoff), handoff.debug);
     let (free, total) = memory::memory().map_err(Failure::Memory)?.free_and_total();
     info!(public, "{} of {} KiB are free", free >> 10, total >> 10);
+    if let Some(run_time) = handoff.run_time {
+        info!(
+            public,
+            "measure: stage2 at tick: {=u64}", run_time.tsc_at_entry
+        );
+    }
     cpu::settle(CpuIndex::BOOT).map_err(Failure::Memory)?;
     let rate = clock::set_up().map_err(Failure::Platform)?;
     info!(

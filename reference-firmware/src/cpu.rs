@@ -68,6 +68,7 @@ static BOOT_HEAD: Head = Head::new(0);
 static HEADS: [AtomicPtr<Head>; MAX_CPUS] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 static BOOT_FRAMES: [CpuSlot<log::Frames>; 1] = [CpuSlot::new(FrameStack::new([0; 512]))];
+static FEATURES: OnceCell<Features> = OnceCell::new();
 static FRAMES: OnceCell<Vec<CpuSlot<log::Frames>>> = OnceCell::new();
 
 /// Makes this CPU the first one. Before this, nothing may log or ask which CPU it runs on.
@@ -183,9 +184,14 @@ pub(crate) fn halt() -> ! {
     }
 }
 
-/// What the processor can do.
+/// What the processor can do. It is asked once: under a hypervisor every question is an exit.
 pub(crate) fn features() -> Features {
-    Features::of(&Processor)
+    if let Some(features) = FEATURES.value() {
+        return *features;
+    }
+    let features = Features::of(&Processor);
+    let _ = FEATURES.set(features);
+    features
 }
 
 fn source() -> GsIndex<INDEX> {

@@ -1,6 +1,7 @@
 //! What the first process does.
 
 mod checks;
+mod figures;
 
 use alloc::vec::Vec;
 
@@ -12,6 +13,7 @@ entry!(main);
 const WORKERS: usize = 3;
 
 fn main() -> u32 {
+    info!(public, "measure: user mode at tick: {=u64}", time::ticks());
     info!(
         public,
         "user mode is up after {} us, on CPU {}",
@@ -20,6 +22,7 @@ fn main() -> u32 {
     );
     svsm_user::log::text("this line has no level and stays inside\n");
     let failed = checks::all() + workers();
+    figures::measure();
     match failed {
         0 => info!(public, "all checks passed"),
         _ => error!(public, "{} checks failed", failed),

@@ -1,0 +1,49 @@
+//! What calls cost, in ticks of the time-stamp counter. They mean something on a machine that counts instructions; elsewhere
+//! they are as good as its clock.
+
+use svsm_user::abi::Number;
+use svsm_user::{calls, info, process, time};
+
+/// How often each is tried; the least counts, since interrupts only add.
+const TRIES: u32 = 200;
+
+/// Measures, and says so in lines that a tool can read.
+pub(super) fn measure() {
+    info!(
+        public,
+        "measure: null system call by SYSCALL: {=u64}",
+        least(|| {
+            let _ = calls::call0(Number::CPU);
+        })
+    );
+    info!(
+        public,
+        "measure: null system call by int 0x80: {=u64}",
+        least(|| {
+            let _ = calls::interrupt::call0(Number::CPU);
+        })
+    );
+    if let Some(ticks) = switches() {
+        info!(public, "measure: context switch: {=u64}", ticks);
+    }
+}
+
+fn least(mut what: impl FnMut()) -> u64 {
+    (0..TRIES)
+        .map(|_| {
+            let before = time::ticks();
+            what();
+            time::ticks().saturating_sub(before)
+        })
+        .min()
+        .unwrap_or(0)
+}
+
+/// Half of the time in which the CPU goes to a process that only yields, and back. On one CPU that is two switches; with more,
+/// that process runs beside us, and there is nothing to measure.
+fn switches() -> Option<u64> {
+    let child = process::spawn("pong").ok()?;
+    let ticks = least(process::yield_now);
+    child.wait().ok()?;
+    Some(ticks / 2)
+}
