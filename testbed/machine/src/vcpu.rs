@@ -200,6 +200,14 @@ impl<'a> Vcpu<'a> {
         self.vmcb.control.int_state = 0;
     }
 
+    /// Makes an interrupt pending: the guest takes it as soon as it takes interrupts at all.
+    pub const fn raise(&mut self, vector: u8) {
+        const V_IRQ: u32 = 1 << 8;
+        const IGNORE_TPR: u32 = 1 << 20;
+        self.vmcb.control.int_ctl = V_IRQ | IGNORE_TPR;
+        self.vmcb.control.int_vector = vector as u32;
+    }
+
     /// Injects an event at the next entry.
     pub const fn inject(&mut self, event: Event) {
         self.vmcb.control.event = event.encode();

@@ -253,10 +253,10 @@ bitflags! {
 }
 
 /// An event that VMRUN injects.
+///
+/// Interrupts are none: TCG may deliver an injected one a second time. [`Control::int_ctl`] serves them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A physical interrupt.
-    Interrupt(u8),
     /// An exception without an error code.
     Exception(u8),
     /// An exception with an error code.
@@ -274,7 +274,6 @@ impl Event {
     pub const fn encode(self) -> u64 {
         const VALID: u64 = 1 << 31;
         match self {
-            Self::Interrupt(vector) => VALID | vector as u64,
             Self::Exception(vector) => VALID | 3 << 8 | vector as u64,
             Self::ExceptionWithCode(vector, code) => {
                 VALID | 1 << 11 | 3 << 8 | vector as u64 | (code as u64) << 32
@@ -289,7 +288,6 @@ mod tests {
 
     #[test]
     fn events_are_encoded_as_specified() {
-        assert_eq!(Event::Interrupt(0x61).encode(), 0x8000_0061);
         assert_eq!(Event::UD.encode(), 0x8000_0306);
         assert_eq!(Event::ExceptionWithCode(13, 0x10).encode(), 0x10_8000_0b0d);
     }

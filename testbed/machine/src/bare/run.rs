@@ -20,7 +20,7 @@ use crate::native::Native;
 use crate::personality::{Next, Personality};
 use crate::report::{self, GuestState, Verdict};
 use crate::vcpu::Vcpu;
-use crate::vmcb::{Event, Intercept1, Vmcb};
+use crate::vmcb::{Intercept1, Vmcb};
 use crate::walk;
 use core::sync::atomic::Ordering;
 use igvm_defs::IgvmNativeVpContextX64;
@@ -205,7 +205,7 @@ impl Runner<'_, '_> {
             let nmi = self.local.take_nmi();
             let vector = self.local.take_vector();
             if let Some(vector) = vector {
-                self.vcpu.inject(Event::Interrupt(vector));
+                self.vcpu.raise(vector);
             }
             if nmi && !bell {
                 self.owe_nmi();
