@@ -1,6 +1,6 @@
 //! Writes the guests' image: `image <ELF file> <image> [long|protected|real]`.
 
-use std::error::Error;
+use core::error::Error;
 use std::{env, fs};
 
 use svsm_testbed_guest::image::{self, Mode};

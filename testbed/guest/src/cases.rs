@@ -50,6 +50,7 @@ pub fn run(name: &str) -> Result {
         "restart" => smp::restart(),
         "nmi" => smp::nmi(),
         "nmi-halted" => smp::nmi_halted(),
+        "nmi-stop" => smp::nmi_stop(),
         "interrupt" => smp::interrupt(),
         "sleep" => smp::sleep(),
         _ => Err(Failed {

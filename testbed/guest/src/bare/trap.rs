@@ -14,6 +14,8 @@ pub(super) static CAUGHT: AtomicU32 = AtomicU32::new(u32::MAX);
 pub static NMIS: AtomicU32 = AtomicU32::new(0);
 /// While set, the NMI handler does not return.
 pub static HOLD_NMI: AtomicBool = AtomicBool::new(false);
+/// While set, the NMI handler halts the CPU for good.
+pub static STOP_BY_NMI: AtomicBool = AtomicBool::new(false);
 /// How many interrupts were taken, by all CPUs together.
 pub static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 
@@ -79,6 +81,9 @@ extern "C" fn trap(frame: &mut Frame) {
     match frame.vector {
         2 => {
             NMIS.fetch_add(1, Ordering::SeqCst);
+            while STOP_BY_NMI.load(Ordering::SeqCst) {
+                super::insn::cli_hlt();
+            }
             while HOLD_NMI.load(Ordering::SeqCst) {
                 core::hint::spin_loop();
             }

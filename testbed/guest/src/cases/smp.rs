@@ -1,7 +1,7 @@
 //! Other CPUs, interrupts and sleep. The first CPU's id is zero, the second's one.
 
 use super::{Result, check, wait};
-use crate::bare::trap::{HOLD_NMI, INTERRUPTS, NMIS};
+use crate::bare::trap::{HOLD_NMI, INTERRUPTS, NMIS, STOP_BY_NMI};
 use crate::bare::{self, apic, insn, read};
 use crate::layout;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -110,6 +110,31 @@ pub(super) fn nmi_halted() -> Result {
             u64::from(NMIS.load(Ordering::SeqCst)),
             u64::from(count),
         )?;
+    }
+    Ok(())
+}
+
+/// A CPU that halted in its NMI handler, as a panicking kernel stops the others, hears no
+/// further NMI, but INIT.
+pub(super) fn nmi_stop() -> Result {
+    bare::set_others(spins);
+    apic::start(Some(1));
+    started(1)?;
+    STOP_BY_NMI.store(true, Ordering::SeqCst);
+    apic::nmi(1);
+    wait("no NMI", || NMIS.load(Ordering::SeqCst) == 1)?;
+    apic::pause(20_000_000);
+    apic::nmi(1);
+    apic::pause(20_000_000);
+    check("NMIs", u64::from(NMIS.load(Ordering::SeqCst)), 1)?;
+    STOP_BY_NMI.store(false, Ordering::SeqCst);
+    for times in 2..6 {
+        apic::start(Some(1));
+        started(times)?;
+        apic::nmi(1);
+        wait("no NMI after a new start", || {
+            NMIS.load(Ordering::SeqCst) == times
+        })?;
     }
     Ok(())
 }
