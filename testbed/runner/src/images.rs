@@ -111,7 +111,10 @@ impl Images {
     }
 
     /// The functions at `address`, innermost first; those that were inlined there come before the one
-    /// that contains them. `within` is asked first, then the others.
+    /// that contains them.
+    ///
+    /// `within` is asked first, then the others. Where several of those have code, as processes do that
+    /// are linked at the same address, there is no telling, and the answer names none.
     #[must_use]
     pub fn resolve(
         &self,
@@ -119,14 +122,17 @@ impl Images {
         address: u64,
         is_return: bool,
     ) -> Vec<TraceEntry> {
-        let first = within.and_then(|id| self.find(id));
-        let others = self.iter().filter(|image| Some(image.id()) != within);
-        first
-            .into_iter()
-            .chain(others)
-            .map(|image| trace::resolve(image, address, is_return))
-            .find(|entries| !entries.is_empty())
-            .unwrap_or_else(|| vec![TraceEntry::unknown(address)])
+        let known = |image| {
+            Some(trace::resolve(image, address, is_return)).filter(|found| !found.is_empty())
+        };
+        if let Some(found) = within.and_then(|id| known(self.find(id)?)) {
+            return found;
+        }
+        let mut others = self.iter().filter_map(known);
+        match (others.next(), others.next()) {
+            (Some(found), None) => found,
+            _ => vec![TraceEntry::unknown(address)],
+        }
     }
 
     fn add_directory(&mut self, path: &Path) -> Result<()> {

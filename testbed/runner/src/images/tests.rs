@@ -16,6 +16,10 @@ pub(crate) const DEMO_MAIN: u64 = 16;
 
 /// An ELF file as a linker would leave it: a function, messages, a build id.
 pub(crate) fn demo_elf(directory: &Path) -> PathBuf {
+    elf_with_id(directory.join("demo.elf"), DEMO_ID)
+}
+
+fn elf_with_id(path: PathBuf, id: [u8; 4]) -> PathBuf {
     let mut elf = Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
     let add_symbol = |elf: &mut Object<'_>, name: &str, value, size, section| {
         elf.add_symbol(Symbol {
@@ -35,7 +39,7 @@ pub(crate) fn demo_elf(directory: &Path) -> PathBuf {
     };
     let note = elf.add_section(vec![], b".note.gnu.build-id".into(), SectionKind::Note);
     let mut bytes = vec![4, 0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0, b'G', b'N', b'U', 0];
-    bytes.extend(DEMO_ID);
+    bytes.extend(id);
     elf.append_section_data(note, &bytes, 4);
     let text = elf.add_section(vec![], b".text".into(), SectionKind::Text);
     elf.append_section_data(text, &[0x90; 32], 16);
@@ -62,7 +66,6 @@ pub(crate) fn demo_elf(directory: &Path) -> PathBuf {
     for name in ["_defmt_version_ = 4", "_defmt_encoding_ = rzcobs"] {
         add_symbol(&mut elf, name, 0, 0, SymbolSection::Absolute);
     }
-    let path = directory.join("demo.elf");
     fs::write(&path, elf.write().unwrap()).unwrap();
     path
 }
@@ -130,6 +133,19 @@ fn addresses_become_names() {
         panic!("not one")
     };
     assert_eq!(unknown.to_string(), "0x0000000000100000  ?");
+}
+
+#[test]
+fn an_address_that_several_images_have_is_not_guessed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut images = Images::new();
+    for (name, id) in [("one", [1; 4]), ("two", [2; 4])] {
+        let path = elf_with_id(directory.path().join(name), id);
+        images.add(&path).unwrap();
+    }
+    let image = |within| images.resolve(within, DEMO_MAIN, false)[0].image.clone();
+    assert_eq!(image(Some([2; 4].into())).as_deref(), Some("two"));
+    assert_eq!(image(None), None);
 }
 
 #[test]
