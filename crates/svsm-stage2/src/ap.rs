@@ -102,21 +102,17 @@ impl<'m> ApStart<'m> {
     ) -> Result<()> {
         let posted = self.mailbox.post(apic_id, self.low_root, order)?;
         let sent = self.send(apic_id, &posted, signal).is_ok();
-        let taken = sent && self.poll(self.timing.polls, &posted, signal);
-        let posted = match posted.finish() {
-            Ok(()) => return Ok(()),
-            Err(posted) => posted,
-        };
+        if sent && self.poll(self.timing.polls, &posted, signal) {
+            return posted.finish().map_err(|_| Error::Bug);
+        }
         let fault = match posted.withdraw() {
             Ok(()) if sent => ApFault::NoAnswer,
             Ok(()) => ApFault::NotSent,
             // Claimed in this very moment: a few more instructions, unless the host stops it there.
-            Err(posted) => {
-                if taken || self.poll(self.timing.polls, &posted, signal) {
-                    return posted.finish().map_err(|_| Error::Bug);
-                }
-                ApFault::Stuck
+            Err(posted) if self.poll(self.timing.polls, &posted, signal) => {
+                return posted.finish().map_err(|_| Error::Bug);
             }
+            Err(_) => ApFault::Stuck,
         };
         Err(Error::Ap { apic_id, fault })
     }
@@ -268,6 +264,35 @@ mod tests {
         assert_eq!(mailbox.take(5), None);
         // The mailbox serves the next one.
         assert_eq!(start.start(5, &order(), &mut Cpu::new(&mailbox, 0)), Ok(()));
+    }
+
+    #[test]
+    fn a_cpu_that_stops_half_way_keeps_the_mailbox() {
+        /// Claims its order at the first look, and is never heard of again.
+        struct Stopped<'m>(&'m Mailbox);
+
+        impl StartSignal for Stopped<'_> {
+            type Error = ();
+
+            fn init(&mut self, _: u32) -> Result<(), ()> {
+                Ok(())
+            }
+
+            fn startup(&mut self, apic_id: u32, _: Gpa) -> Result<(), ()> {
+                self.0.claim(apic_id);
+                Ok(())
+            }
+
+            fn wait(&mut self, _: u32) {}
+        }
+
+        let mailbox = Mailbox::new();
+        let mut start = ApStart::new(&sample(), &mailbox, TIMING);
+        let fault = |apic_id, fault| Err(Error::Ap { apic_id, fault });
+        let stuck = start.start(5, &order(), &mut Stopped(&mailbox));
+        assert_eq!(stuck, fault(5, ApFault::Stuck));
+        let next = start.start(6, &order(), &mut Stopped(&mailbox));
+        assert_eq!(next, fault(6, ApFault::Busy { apic_id: 5 }));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use svsm_platform::Blame;
 use svsm_platform::addr::Gpa;
 
 use crate::region::{Parameter, Region};
@@ -9,12 +10,9 @@ use crate::region::{Parameter, Region};
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
-/// A refusal, with the facts that led to it.
+/// A refusal, with the facts that led to it; [`blame`](Self::blame) says by whom.
 ///
-/// Each variant has one culprit: [`Region`](Self::Region) and [`Handoff`](Self::Handoff) are the
-/// image's builder or whoever described the image to it, [`Table`](Self::Table) is the builder (its
-/// tables are measured), [`Claim`](Self::Claim) is the host, [`Ap`](Self::Ap) is a CPU or the host
-/// that did not start it, and [`Bug`](Self::Bug) is us.
+/// The caller is whoever built the image: hand-off and tables are its work, and measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -202,6 +200,23 @@ pub enum ApFault {
     BadOrder,
 }
 
+impl Error {
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::Region { .. } | Self::Handoff { .. } | Self::Table { .. } => Blame::Caller,
+            Self::Claim { .. } => Blame::Host,
+            Self::Ap {
+                fault: ApFault::Busy { .. } | ApFault::BadOrder,
+                ..
+            } => Blame::Caller,
+            Self::Ap { .. } => Blame::Host,
+            Self::Bug => Blame::Us,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -324,6 +339,20 @@ mod tests {
     extern crate std;
     use super::*;
     use std::string::ToString;
+
+    #[test]
+    fn the_host_is_to_blame_for_what_it_says() {
+        let claim = Error::Claim {
+            parameter: Parameter::Madt,
+            offset: 9,
+            flaw: Flaw::Checksum,
+        };
+        assert_eq!(claim.blame(), Blame::Host);
+        assert_eq!(
+            claim.to_string(),
+            "madt from the host, offset 0x9: wrong checksum"
+        );
+    }
 
     #[test]
     fn errors_name_the_regions() {

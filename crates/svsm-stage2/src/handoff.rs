@@ -40,7 +40,7 @@ pub enum Platform {
 
 /// How page-table entries of an image's machine say private or shared.
 ///
-/// Which bit does is measured on no platform and known only at run time: [`RunTime::encryption`].
+/// Which bit it is depends on the processor: [`RunTime::encryption`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum EncryptionKind {

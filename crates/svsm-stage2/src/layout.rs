@@ -5,7 +5,7 @@
 //! needs before it can read anything (the trampoline's page, the window's place, the control
 //! registers) is known to code.
 
-use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange, PageSize};
+use svsm_platform::addr::{Gpa, Gva, GvaRange, PageSize};
 use svsm_platform::cpu::cr::{Cr0, Cr4, Efer};
 
 const fn gpa(value: u64) -> Gpa {
@@ -33,17 +33,12 @@ pub const fn mailbox(trampoline: Gpa) -> Option<Gpa> {
     trampoline.checked_add(PageSize::Size4K.bytes())
 }
 
-/// First address of stage2's region.
+/// First address of stage2's region: its segments from the bottom, its stack, tables and the hand-off
+/// above.
 pub const STAGE2_START: Gpa = gpa(0x1_0000);
 
 /// End of stage2's region; it stays below the 640 KiB line and the BIOS data above it.
 pub const STAGE2_END: Gpa = gpa(0x9_0000);
-
-/// Stage2's region: its segments from the bottom, its stack, tables and the hand-off above.
-#[must_use]
-pub fn stage2() -> Option<GpaRange> {
-    GpaRange::from_bounds(STAGE2_START, STAGE2_END)
-}
 
 /// Start of the SVSM's private region, unless the manifest moves it.
 pub const SVSM_BASE: Gpa = gpa(0x80_0000_0000);
@@ -144,6 +139,6 @@ mod tests {
         assert!(!gvas.contains(&Gva::ZERO));
         let gpas = [TRAMPOLINE, STAGE2_START, STAGE2_END, SVSM_BASE];
         assert!(!gpas.contains(&Gpa::ZERO));
-        assert!(stage2().is_some() && runtime().is_some());
+        assert!(runtime().is_some());
     }
 }

@@ -152,24 +152,27 @@ impl Mailbox {
     /// Takes the order for that APIC id, if there is one: what the trampoline does.
     #[must_use]
     pub fn take(&self, apic_id: u32) -> Option<Order> {
-        self.word
-            .compare_exchange(
-                word(apic_id, READY),
-                word(apic_id, CLAIMED),
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            )
-            .ok()?;
+        if !self.claim(apic_id) {
+            return None;
+        }
         let read = |field: &AtomicU64| field.load(Ordering::Relaxed);
-        let (stack_top, entry) = (Gva::new(read(&self.stack_top)), Gva::new(read(&self.entry)));
+        // What `post` wrote were addresses.
         let order = Order {
             cr3: read(&self.cr3),
-            stack_top: stack_top?,
-            entry: entry?,
+            stack_top: Gva::new(read(&self.stack_top))?,
+            entry: Gva::new(read(&self.entry))?,
             argument: read(&self.argument),
         };
         self.word.store(word(apic_id, TAKEN), Ordering::Release);
         Some(order)
+    }
+
+    /// From now on the fields are the claimant's to read.
+    pub(crate) fn claim(&self, apic_id: u32) -> bool {
+        let (ready, claimed) = (word(apic_id, READY), word(apic_id, CLAIMED));
+        self.word
+            .compare_exchange(ready, claimed, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
     }
 }
 

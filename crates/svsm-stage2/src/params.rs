@@ -20,7 +20,7 @@ mod memory_map;
 
 pub use command_line::{CommandLine, Words};
 pub use device_tree::DeviceTree;
-pub use madt::{ApicIds, Madt};
+pub use madt::Madt;
 pub use memory_map::{MAP_ENTRY_BYTES, MemoryKind, MemoryMap, MemoryRegion, is_memory};
 
 /// The number of virtual processors.

@@ -17,6 +17,8 @@ use crate::region::{Parameter, Region, Rights};
 
 mod areas;
 mod build;
+mod high;
+mod low;
 mod tables;
 
 #[cfg(test)]

@@ -64,9 +64,6 @@ pub struct Madt<'a> {
     table: &'a [u8], // at least the header, no more than the table
 }
 
-/// The APIC ids of the processors that can be started, each once, in the table's order.
-pub type ApicIds<'a> = &'a [u32];
-
 const fn claim(offset: usize, flaw: Flaw) -> Error {
     Error::Claim {
         parameter: Parameter::Madt,
@@ -105,13 +102,13 @@ impl<'a> Madt<'a> {
         })
     }
 
-    /// Lists the processors that are enabled, in `room`.
+    /// Lists the APIC ids of the processors that are enabled, each once, in the table's order.
     ///
     /// # Errors
     ///
     /// [`Error::Claim`] with the offset of the entry that has an impossible length, names the
     /// broadcast id or an id that came before, or does not fit into `room`; if there is none.
-    pub fn apic_ids<'r>(&self, room: &'r mut [u32]) -> Result<ApicIds<'r>> {
+    pub fn apic_ids<'r>(&self, room: &'r mut [u32]) -> Result<&'r [u32]> {
         let mut count = 0;
         let mut offset = HEADER_BYTES;
         // Every entry has at least two bytes, so the table's length bounds the steps.

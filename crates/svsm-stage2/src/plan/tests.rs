@@ -331,6 +331,16 @@ fn bad_images_name_the_culprit() {
 }
 
 #[test]
+fn stage2_with_too_many_segments_is_refused() {
+    let segments = vec![STAGE2[1]; 300];
+    let mut request = request();
+    request.stage2.segments = &segments;
+    let region = Region::Stage2Segment(u8::MAX);
+    let fault = Fault::TooMany;
+    assert_eq!(Plan::new(&request), Err(Error::Region { region, fault }));
+}
+
+#[test]
 fn memory_that_nobody_claims_is_not_used() {
     static MEMORY: std::sync::OnceLock<[MemoryRegion; 2]> = std::sync::OnceLock::new();
     let region = |start, end| MemoryRegion {
