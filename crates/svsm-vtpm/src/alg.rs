@@ -69,6 +69,9 @@ impl HashAlg {
     /// All of them, in the order in which the TPM lists them.
     pub const ALL: [Self; 4] = [Self::Sha1, Self::Sha256, Self::Sha384, Self::Sha512];
 
+    /// How many there are.
+    pub(crate) const COUNT: u32 = 4;
+
     /// The implemented algorithm with this identifier.
     pub const fn from_alg(alg: Alg) -> Option<Self> {
         match alg {
@@ -149,11 +152,12 @@ pub enum Curve {
     P256,
     P384,
     P521,
+    BnP256,
 }
 
 impl Curve {
     /// All of them, by their identifiers.
-    pub const ALL: [Self; 3] = [Self::P256, Self::P384, Self::P521];
+    pub const ALL: [Self; 4] = [Self::P256, Self::P384, Self::P521, Self::BnP256];
 
     /// `TPM_ECC_CURVE`.
     pub const fn id(self) -> u16 {
@@ -161,6 +165,7 @@ impl Curve {
             Self::P256 => 3,
             Self::P384 => 4,
             Self::P521 => 5,
+            Self::BnP256 => 0x10,
         }
     }
 
@@ -170,6 +175,7 @@ impl Curve {
             3 => Some(Self::P256),
             4 => Some(Self::P384),
             5 => Some(Self::P521),
+            0x10 => Some(Self::BnP256),
             _ => None,
         }
     }
@@ -177,16 +183,16 @@ impl Curve {
     /// Bits of the field and of the order.
     pub const fn bits(self) -> u16 {
         match self {
-            Self::P256 => 256,
+            Self::P256 | Self::BnP256 => 256,
             Self::P384 => 384,
             Self::P521 => 521,
         }
     }
 
     /// Bytes of a coordinate or a scalar.
-    pub const fn len(self) -> usize {
+    pub const fn bytes(self) -> usize {
         match self {
-            Self::P256 => 32,
+            Self::P256 | Self::BnP256 => 32,
             Self::P384 => 48,
             Self::P521 => 66,
         }

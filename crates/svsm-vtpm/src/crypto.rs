@@ -144,7 +144,7 @@ pub trait Stream {
 
 /// A random scalar, not zero, by drawing until one is below the order.
 pub(crate) fn draw_scalar(crypto: &dyn Crypto, curve: Curve, from: &mut dyn Stream) -> EccNumber {
-    let mut k = EccNumber::zeroed(curve.len());
+    let mut k = EccNumber::zeroed(curve.bytes());
     // Half of the draws fail at most; the bound is for a source that is broken.
     for _ in 0..256 {
         from.fill(k.as_mut_slice());
@@ -162,7 +162,7 @@ pub(crate) fn draw_scalar(crypto: &dyn Crypto, curve: Curve, from: &mut dyn Stre
 
 /// Whether `k` is in 1..order.
 pub(crate) fn is_scalar(crypto: &dyn Crypto, curve: Curve, k: &EccNumber) -> bool {
-    k.len() == curve.len()
+    k.len() == curve.bytes()
         && k.as_slice().iter().any(|b| *b != 0)
         && crypto.reduce(curve, k.as_slice()) == *k
 }

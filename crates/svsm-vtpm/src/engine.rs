@@ -258,6 +258,12 @@ impl<'a> Tpm<'a> {
         self.power_on()
     }
 
+    /// Gives the owner hierarchy a seed that a test knows.
+    #[cfg(test)]
+    pub(crate) const fn set_owner_seed_for_test(&mut self, seed: [u8; 64]) {
+        self.core.permanent.sp_seed = seed;
+    }
+
     /// The response of a TPM that cannot work: for transports that have to answer something.
     pub fn failure() -> [u8; 10] {
         let mut response = *b"\x80\x01\0\0\0\x0A\0\0\0\0";

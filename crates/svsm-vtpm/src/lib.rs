@@ -17,7 +17,12 @@ mod seam; // entropy, time, store
 mod state; // what a TPM remembers
 mod structures; // structures of the wire
 mod table; // the command table
+#[cfg(test)]
+mod tests;
 mod wire; // reading and writing
+
+#[cfg(test)]
+extern crate std;
 
 pub use alg::Alg;
 pub use bytes::Bytes;

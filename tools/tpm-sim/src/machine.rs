@@ -1,11 +1,9 @@
 //! The TPM with the memory it lives in, its power, and its store.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::{
     path::PathBuf,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 

@@ -5,7 +5,8 @@ mod mssim; // the TCG simulator's protocol
 mod store; // the permanent state in a file
 mod trace; // commands and responses for people
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use core::net::IpAddr;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use clap::Parser;

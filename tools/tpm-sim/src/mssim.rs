@@ -1,9 +1,10 @@
 //! The protocol of the TCG's simulator: a port for commands and one for the platform, big-endian numbers, each signal
 //! acknowledged by a zero.
 
+use core::net::IpAddr;
 use std::{
     io::{self, Read, Write},
-    net::{IpAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::Arc,
     thread,
 };

@@ -1,6 +1,6 @@
 //! Commands and responses for people: names, handles, sessions, response codes.
 
-use std::{fmt::Write as _, time::Duration};
+use core::{fmt::Write as _, time::Duration};
 
 use svsm_vtpm::{Rc, command_handles, command_name};
 

@@ -144,7 +144,7 @@ pub(super) fn exchange_key(core: &Core<'_>, entity: Entity) -> Result<(Curve, Ec
     )?;
     let sensitive = object.sensitive.as_ref().ok_or(Rc::KEY.handle(1))?;
     let mut d: EccNumber = sensitive.secret.resized();
-    d.pad_front(curve.len());
+    d.pad_front(curve.bytes());
     Ok((curve, d))
 }
 

@@ -21,7 +21,7 @@ impl Core<'_> {
     /// The scalar of a commitment, which the key and the counter determine until the next reset.
     fn commitment(&self, curve: Curve, name: &[u8], counter: u64) -> EccNumber {
         let mut buffer = [0u8; 72];
-        let len = curve.len() + 6;
+        let len = curve.bytes() + 6;
         let out = buffer.get_mut(..len.min(72)).unwrap_or_default();
         let bits = u32::try_from(out.len() * 8).unwrap_or(0);
         kdf::kdfa(
@@ -34,7 +34,8 @@ impl Core<'_> {
             out,
         );
         // The first of them that is a scalar; nearly always that is the first.
-        let mut k = EccNumber::new(out.get(..curve.len()).unwrap_or_default()).unwrap_or_default();
+        let mut k =
+            EccNumber::new(out.get(..curve.bytes()).unwrap_or_default()).unwrap_or_default();
         if curve == Curve::P521
             && let Some(first) = k.as_mut_slice().first_mut()
         {
@@ -118,7 +119,7 @@ pub(crate) fn commit(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     let sensitive = object.sensitive.clone().ok_or(Rc::KEY.handle(1))?;
     let name = object.name.clone();
     let mut d: EccNumber = sensitive.secret.resized();
-    d.pad_front(curve.len());
+    d.pad_front(curve.bytes());
     ensure(s2.is_empty() == y2.is_empty(), Rc::SIZE.param(3))?;
     let crypto = core.crypto;
     let has_p1 = !(p1.x.is_empty() && p1.y.is_empty());
@@ -130,7 +131,7 @@ pub(crate) fn commit(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     } else {
         let x = crypto.hash(hash, &[s2.as_slice()]);
         let mut x: EccNumber = x.resized();
-        x.pad_front(curve.len());
+        x.pad_front(curve.bytes());
         let point = Point { x, y: y2 };
         ensure(crypto.contains(curve, &point), Rc::ECC_POINT.param(2))?;
         Some(point)

@@ -295,7 +295,7 @@ pub(crate) fn event_complete(core: &mut Core<'_>, call: &mut Call<'_>) -> Result
     };
     let digests =
         [0, 1, 2, 3].map(|i: usize| states.get(i).map(|state| (state.alg, crypto.finish(state))));
-    call.put(&(HashAlg::ALL.len() as u32))?;
+    call.put(&HashAlg::COUNT)?;
     for (bank, digest) in digests.iter().flatten() {
         call.put(bank)?;
         call.out.bytes(digest.as_slice())?;

@@ -80,7 +80,7 @@ pub(crate) fn event(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop
     if handle != Handle::NULL {
         core.may_extend(handle.index(), call.locality)?;
     }
-    call.put(&(HashAlg::ALL.len() as u32))?;
+    call.put(&HashAlg::COUNT)?;
     for bank in HashAlg::ALL {
         let digest = core.crypto.hash(bank, &[data]);
         call.put(&bank)?;
@@ -153,7 +153,7 @@ pub(crate) fn allocate(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), S
     core.pcr_reconfigured = true;
     core.dirty = true;
     call.put(&true)?;
-    call.put(&(PCR_COUNT as u32))?;
+    call.put(&u32::try_from(PCR_COUNT).unwrap_or(0))?;
     call.put(&u32::try_from(needed).unwrap_or(u32::MAX))?;
     // There is room for all PCRs of all banks.
     let all: usize = HashAlg::ALL

@@ -79,7 +79,7 @@ impl Core<'_> {
             (Params::Ecc { curve, .. }, scheme) => {
                 let curve = *curve;
                 let mut d: EccNumber = sensitive.secret.resized();
-                d.pad_front(curve.len());
+                d.pad_front(curve.bytes());
                 let commitment = match scheme {
                     Scheme::EcDaa(_, counter) => Some(self.take_commitment(entity, counter)?),
                     _ => None,

@@ -64,7 +64,10 @@ fn crypt(
     let iv_len = if mode == Mode::Ecb { 0 } else { 16 };
     ensure(iv.len() == iv_len, Rc::SIZE.param(iv_at))?;
     let blocks = matches!(mode, Mode::Ecb | Mode::Cbc);
-    ensure(!blocks || data.len() % 16 == 0, Rc::SIZE.param(data_at))?;
+    ensure(
+        !blocks || data.len().is_multiple_of(16),
+        Rc::SIZE.param(data_at),
+    )?;
     let key = object.sensitive.as_ref().ok_or(Rc::KEY.handle(1))?;
     let mut chain = [0; 16];
     chain

@@ -10,7 +10,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::{Crypto, RsaHalf, RsaKey, Stream};
 
 /// Odd numbers that are looked at after each draw.
-pub(crate) const WINDOW: usize = 4096;
+pub(crate) const WINDOW: u32 = 4096;
+const WORDS: usize = WINDOW as usize / 64;
 /// Small primes as bases: candidates are random, so fixed bases are as good as random ones.
 const BASES: [u32; 8] = [2, 3, 5, 7, 11, 13, 17, 19];
 
@@ -21,7 +22,7 @@ pub(crate) struct RsaSearch {
     e: u32,
     first: RsaHalf,
     start: RsaHalf,
-    sieve: [u64; WINDOW / 64],
+    sieve: [u64; WORDS],
     index: u32,
     round: u8,
 }
@@ -33,7 +34,7 @@ impl RsaSearch {
             e,
             first: RsaHalf::EMPTY,
             start: RsaHalf::EMPTY,
-            sieve: [0; WINDOW / 64],
+            sieve: [0; WORDS],
             index: 0,
             round: 0,
         }
@@ -78,7 +79,7 @@ impl RsaSearch {
             *first |= 0xC0;
             *last |= 1;
         }
-        self.sieve = [0; WINDOW / 64];
+        self.sieve = [0; WORDS];
         crypto.sieve(self.start.as_slice(), self.e, &mut self.sieve);
         self.index = 0;
         self.round = 0;
@@ -86,7 +87,7 @@ impl RsaSearch {
 
     /// The next number that the sieve left, from `index` on.
     fn candidate(&self) -> Option<u32> {
-        (self.index..WINDOW as u32).find(|index| {
+        (self.index..WINDOW).find(|index| {
             self.sieve
                 .get((index / 64) as usize)
                 .is_some_and(|word| word & 1 << (index % 64) == 0)
@@ -110,5 +111,5 @@ impl RsaSearch {
 
 /// Whether an exponent other than the default may be used: a prime above 2^16.
 pub(crate) fn is_exponent(e: u32) -> bool {
-    e > 1 << 16 && e % 2 == 1 && (3..=e.isqrt()).step_by(2).all(|d| e % d != 0)
+    e > 1 << 16 && e % 2 == 1 && (3..=e.isqrt()).step_by(2).all(|d| !e.is_multiple_of(d))
 }

@@ -1,5 +1,6 @@
 //! The default provider: RustCrypto's primitives, and RSA on its big integers.
 
+mod bn; // the BN curve of 256 bits
 mod cipher; // AES and its modes
 mod curve; // P-256, P-384, P-521
 mod hash; // SHA-1, SHA-2

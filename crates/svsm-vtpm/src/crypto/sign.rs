@@ -4,7 +4,7 @@ use super::{Crypto, Curve, EccNumber, HashAlg, Point, Stream, draw_scalar, is_sc
 
 /// The leftmost bits of a digest, as many as the order has.
 fn leftmost(crypto: &dyn Crypto, curve: Curve, digest: &[u8]) -> EccNumber {
-    crypto.reduce(curve, digest.get(..curve.len()).unwrap_or(digest))
+    crypto.reduce(curve, digest.get(..curve.bytes()).unwrap_or(digest))
 }
 
 /// ECDSA (FIPS 186-5, clause 6.4.1).
@@ -116,7 +116,7 @@ pub(crate) fn ecdaa(
 fn scalars(crypto: &dyn Crypto, curve: Curve, from: [&EccNumber; 2]) -> Option<[EccNumber; 2]> {
     let padded = from.map(|number| {
         let mut number = number.clone();
-        number.pad_front(curve.len());
+        number.pad_front(curve.bytes());
         number
     });
     padded

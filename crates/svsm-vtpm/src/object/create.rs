@@ -29,6 +29,10 @@ use crate::{
 };
 
 /// Where a new object's bits come from.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack for one command"
+)]
 pub(crate) enum Source {
     /// The TPM's own generator.
     Random,

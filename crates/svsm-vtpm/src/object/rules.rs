@@ -155,7 +155,7 @@ pub(crate) fn check_key(
             }
         }
         (Params::Ecc { curve, .. }, Unique::Ecc(point)) => {
-            let len = curve.len();
+            let len = curve.bytes();
             blame_public(point.x.len() == len && point.y.len() == len, Rc::KEY)?;
             blame_public(crypto.contains(*curve, point), Rc::ECC_POINT)?;
             if let Some(sensitive) = sensitive {

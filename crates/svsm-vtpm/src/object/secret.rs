@@ -32,7 +32,7 @@ impl Label {
 /// The x coordinate at the curve's full length.
 fn padded(curve: Curve, number: &EccNumber) -> EccNumber {
     let mut number = number.clone();
-    number.pad_front(curve.len());
+    number.pad_front(curve.bytes());
     number
 }
 
@@ -91,7 +91,7 @@ impl Core<'_> {
                 let ephemeral: Point = r.read()?;
                 ensure(r.is_empty(), Rc::SIZE)?;
                 let mut d: EccNumber = sensitive.secret.resized();
-                d.pad_front(curve.len());
+                d.pad_front(curve.bytes());
                 let z = self.crypto.mul(*curve, &d, Some(&ephemeral));
                 d.zeroize();
                 let z = z.ok_or(Rc::ECC_POINT)?;

@@ -151,6 +151,10 @@ pub(crate) fn qualified(
 
 /// What a sequence computes.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives in slots that have an object's size"
+)]
 pub(crate) enum SequenceKind {
     Hash(HashState),
     Event([HashState; HashAlg::ALL.len()]),

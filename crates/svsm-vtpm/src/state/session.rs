@@ -167,13 +167,18 @@ impl<'a> Sessions<'a> {
     }
 
     /// The handle of the active session with this number.
-    pub(crate) const fn handle(&self, index: usize) -> Handle {
-        let first = if self.policy >> index & 1 == 1 {
+    pub(crate) fn handle(&self, index: usize) -> Handle {
+        let index = u32::try_from(index).unwrap_or(0) & 0xFF_FFFF;
+        let is_policy = self
+            .policy
+            .checked_shr(index)
+            .is_some_and(|bits| bits & 1 == 1);
+        let first = if is_policy {
             Handle::POLICY_FIRST
         } else {
             Handle::HMAC_FIRST
         };
-        Handle(first | (index & 0xFF_FFFF) as u32)
+        Handle(first | index)
     }
 
     pub(crate) fn loaded(&self, handle: Handle) -> Option<&Session> {

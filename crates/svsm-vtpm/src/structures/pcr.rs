@@ -10,6 +10,8 @@ use crate::{
 pub(crate) const PCR_COUNT: usize = 24;
 /// Octets of a selection bitmap.
 pub(crate) const SELECT_LEN: usize = PCR_COUNT / 8;
+const SELECT_LEN_U8: u8 = 3;
+const _: () = assert!(SELECT_LEN == SELECT_LEN_U8 as usize);
 
 /// `TPMS_PCR_SELECTION`: PCRs of one bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ impl PcrSelection {
         Self {
             hash,
             select: [0; SELECT_LEN],
-            len: SELECT_LEN as u8,
+            len: SELECT_LEN_U8,
         }
     }
 }

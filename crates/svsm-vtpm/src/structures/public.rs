@@ -172,6 +172,10 @@ impl Params {
 
 /// `TPMU_PUBLIC_ID`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nothing is allocated: all have a key's room"
+)]
 pub(crate) enum Unique {
     /// Of a keyed hash or a cipher: a digest over seed and secret.
     Digest(Digest),

@@ -11,6 +11,10 @@ use crate::{
 
 /// A signature with its scheme.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack for one command"
+)]
 pub(crate) enum Signature {
     Null,
     Rsa {

@@ -1,4 +1,4 @@
-//! The constants of the curves (SP 800-186, clause 3.2.1), for those who ask the TPM for them.
+//! The constants of the curves (SP 800-186, clause 3.2.1; ISO/IEC 15946-5), for those who ask the TPM for them.
 
 use crate::alg::Curve;
 
@@ -17,6 +17,7 @@ pub(super) const fn constants(curve: Curve) -> &'static Constants {
         Curve::P256 => &P256,
         Curve::P384 => &P384,
         Curve::P521 => &P521,
+        Curve::BnP256 => &BN_P256,
     }
 }
 
@@ -87,4 +88,15 @@ static P521: Constants = Constants {
          \xff\xfa\x51\x86\x87\x83\xbf\x2f\x96\x6b\x7f\xcc\x01\x48\xf7\x09\
          \xa5\xd0\x3b\xb5\xc9\xb8\x89\x9c\x47\xae\xbb\x6f\xb7\x1e\x91\x38\
          \x64\x09",
+};
+
+static BN_P256: Constants = Constants {
+    p: b"\xff\xff\xff\xff\xff\xfc\xf0\xcd\x46\xe5\xf2\x5e\xee\x71\xa4\x9f\
+         \x0c\xdc\x65\xfb\x12\x98\x0a\x82\xd3\x29\x2d\xdb\xae\xd3\x30\x13",
+    a: b"\x00",
+    b: b"\x03",
+    x: b"\x01",
+    y: b"\x02",
+    n: b"\xff\xff\xff\xff\xff\xfc\xf0\xcd\x46\xe5\xf2\x5e\xee\x71\xa4\x9e\
+         \x0c\xdc\x65\xfb\x12\x99\x92\x1a\xf6\x2d\x53\x6c\xd1\x0b\x50\x0d",
 };

@@ -71,7 +71,7 @@ fn fixed(core: &Core<'_>, property: u32) -> Option<u32> {
         0x17 => count(NV_INDEX_MAX),
         // NV is memory, and objects are copied into it.
         0x18 => 0b110,
-        0x19 => count(UPDATE_MS as usize),
+        0x19 => u32::try_from(UPDATE_MS).unwrap_or(u32::MAX),
         0x1A => u32::from(Alg::SHA256.0),
         0x1B => u32::from(Alg::AES.0),
         0x1C => 256,

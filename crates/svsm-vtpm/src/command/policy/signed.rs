@@ -92,13 +92,12 @@ impl Assertion {
         &self,
         core: &mut Core<'_>,
         call: &mut Call<'_>,
-        n: usize,
         tag: Tag,
-        hierarchy: Handle,
-        name: &[u8],
+        authority: (Handle, &[u8]),
         timeout: u64,
     ) -> Result<(), Rc> {
-        let session = core.policy_session(call, n)?;
+        let (hierarchy, name) = authority;
+        let session = core.policy_session(call, 1)?;
         if self.expiration >= 0 || session.kind != SessionKind::Policy || hierarchy == Handle::NULL
         {
             call.put(&Digest::EMPTY)?;
@@ -178,7 +177,7 @@ pub(crate) fn policy_signed(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     let name = object.name.as_slice();
     assertion.apply(core, call.handle_at(1), call.command.code, name, timeout)?;
     let tag = Tag::AUTH_SIGNED;
-    Ok(assertion.respond(core, call, 1, tag, object.hierarchy, name, timeout)?)
+    Ok(assertion.respond(core, call, tag, (object.hierarchy, name), timeout)?)
 }
 
 /// TPM2_PolicySecret (clause 23.4).
@@ -216,7 +215,7 @@ pub(crate) fn secret(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
         },
     };
     let tag = Tag::AUTH_SECRET;
-    Ok(assertion.respond(core, call, 1, tag, hierarchy, name.as_slice(), timeout)?)
+    Ok(assertion.respond(core, call, tag, (hierarchy, name.as_slice()), timeout)?)
 }
 
 /// TPM2_PolicyTicket (clause 23.5).

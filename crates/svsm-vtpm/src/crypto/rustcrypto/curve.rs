@@ -9,7 +9,7 @@ use p256::NistP256;
 use p384::NistP384;
 use p521::NistP521;
 
-use super::RustCrypto;
+use super::{RustCrypto, bn};
 use crate::crypto::{Curve, Curves, EccNumber, Point};
 
 /// Calls a function that is generic over the curve with the type that `$curve` stands for.
@@ -19,6 +19,7 @@ macro_rules! with {
             Curve::P256 => $f::<NistP256>($($arg),*),
             Curve::P384 => $f::<NistP384>($($arg),*),
             Curve::P521 => $f::<NistP521>($($arg),*),
+            Curve::BnP256 => bn::$f($($arg),*),
         }
     };
 }

@@ -114,7 +114,7 @@ fn reduce<const H: usize, const N: usize>(
     params: &FixedMontyParams<H>,
 ) -> FixedMontyForm<H> {
     let lo = FixedMontyForm::new(&x.resize::<H>(), params);
-    let hi = FixedMontyForm::new(&x.shr_vartime(64 * H as u32).resize::<H>(), params);
+    let hi = FixedMontyForm::new(&x.shr_vartime(bits_of::<H>()).resize::<H>(), params);
     // The Montgomery representation of `hi` is `hi R`.
     lo.add(&FixedMontyForm::new(hi.as_montgomery(), params))
 }
@@ -161,6 +161,11 @@ fn private<const H: usize, const N: usize>(
     (power(&m, key.e, &n) == x).then(|| bytes(&m))
 }
 
+/// Bits of a number of so many limbs.
+const fn bits_of<const L: usize>() -> u32 {
+    Uint::<L>::BITS
+}
+
 /// A random number below `n`, not zero.
 fn draw<const L: usize>(n: &Uint<L>, random: &mut dyn Stream) -> Uint<L> {
     let mut buffer = [0; 512];
@@ -174,7 +179,7 @@ fn draw<const L: usize>(n: &Uint<L>, random: &mut dyn Stream) -> Uint<L> {
 
 fn join<const H: usize, const N: usize>(low: &Uint<H>, high: &Uint<H>) -> Uint<N> {
     low.resize::<N>()
-        .wrapping_add(&high.resize::<N>().shl_vartime(64 * H as u32))
+        .wrapping_add(&high.resize::<N>().shl_vartime(bits_of::<H>()))
 }
 
 fn complete<const H: usize, const N: usize>(n: &[u8], e: u32, p: &[u8]) -> Option<RsaKey> {

@@ -1,0 +1,7 @@
+//! Tests of the whole TPM, by its commands.
+#![cfg(feature = "rustcrypto")]
+
+mod behaviour; // what commands do together
+mod bench; // a TPM with memory, and commands in short
+mod frozen; // keys that must never change
+mod store; // the permanent state over power cycles
