@@ -2,8 +2,6 @@
 
 use core::fmt;
 
-use svsm_platform::percpu::CpuIndex;
-
 use crate::Vector;
 
 /// Result of this crate's operations.
@@ -32,10 +30,6 @@ pub enum Error {
     Interval,
     /// The machine's fault: a clock stood still, or ran backwards, while we measured against it.
     ClockStuck,
-    /// A mailbox is full: its CPU takes no messages, or more were sent than it has room for.
-    MailboxFull(CpuIndex),
-    /// There is no CPU with that number.
-    NoSuchCpu(CpuIndex),
 }
 
 impl fmt::Display for Error {
@@ -49,8 +43,6 @@ impl fmt::Display for Error {
             Self::NoStack => f.write_str("an interrupt stack needs at least one slot"),
             Self::Interval => f.write_str("interval can't be counted"),
             Self::ClockStuck => f.write_str("the reference clock does not run"),
-            Self::MailboxFull(cpu) => write!(f, "mailbox of cpu {cpu} is full"),
-            Self::NoSuchCpu(cpu) => write!(f, "no cpu {cpu}"),
         }
     }
 }

@@ -8,26 +8,27 @@
 //! serves its own mailbox meanwhile:
 //!
 //! ```
-//! use svsm_irq::{Error, Vector, ipi::{IpiTransport, Mailbox, wait}};
-//! use svsm_platform::{irq::NoIrq, percpu::CpuIndex};
+//! use svsm_irq::{Vector, ipi::{IpiTransport, Mailbox, wait}};
+//! use svsm_platform::{irq::IrqCtl, percpu::CpuIndex};
 //!
 //! #[derive(Clone, Copy)]
-//! enum Message { FlushAll, Stop }
+//! enum Message {
+//!     FlushAll,
+//!     Stop,
+//! }
 //!
-//! fn flush_everywhere<T: IpiTransport>(
-//!     me: CpuIndex,
-//!     mailboxes: &[Mailbox<Message, 4, NoIrq>],
+//! /// Has one CPU flush its TLB, and waits for it. `false` if it has too much to do already.
+//! fn flush<I: IrqCtl, T: IpiTransport>(
+//!     cpu: CpuIndex,
+//!     its: &Mailbox<Message, 4, I>,
+//!     mine: &Mailbox<Message, 4, I>,
 //!     transport: &mut T,
-//!     serve: impl Fn(Message) + Copy,
-//! ) -> Result<(), Error> {
-//!     let Some(mine) = mailboxes.get(me.as_usize()) else { return Err(Error::NoSuchCpu(me)) };
-//!     for (cpu, mailbox) in (0..).map(CpuIndex::new).zip(mailboxes) {
-//!         if cpu == me { continue; }
-//!         let ticket = mailbox.post(Message::FlushAll).map_err(|_| Error::MailboxFull(cpu))?;
-//!         transport.send(cpu, Vector::FIRST).map_err(|_| Error::NoSuchCpu(cpu))?;
-//!         wait(mailbox, ticket, || { mine.serve(serve); });
-//!     }
-//!     Ok(())
+//!     handle: fn(Message),
+//! ) -> Result<bool, T::Error> {
+//!     let Ok(ticket) = its.post(Message::FlushAll) else { return Ok(false) };
+//!     transport.send(cpu, Vector::FIRST)?;
+//!     wait(its, ticket, || { mine.serve(handle); });
+//!     Ok(true)
 //! }
 //! # let _ = Message::Stop;
 //! ```

@@ -462,5 +462,4 @@ impl<T, const TASKS: usize, const CPUS: usize> fmt::Debug for Scheduler<T, TASKS
 }
 
 #[cfg(test)]
-#[path = "scheduler_tests.rs"]
 mod tests;
