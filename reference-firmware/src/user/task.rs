@@ -15,6 +15,7 @@ use svsm_platform::percpu::CpuIndex;
 use svsm_platform::seam::Ticks;
 use svsm_syscall::abi::SysError;
 use svsm_syscall::entry::{UserStart, enter_user};
+use svsm_syscall::task::bases::UserBases;
 use svsm_syscall::task::fpu::{Fpu, FpuArea};
 use svsm_syscall::task::{Context, Leave, Scheduler, TaskId, context};
 
@@ -37,12 +38,13 @@ static TASKS: OnceCell<Box<SpinLock<Tasks, LocalIrq>>> = OnceCell::new();
 pub(crate) struct Task {
     context: UnsafeCell<Context>,
     fpu: UnsafeCell<FpuArea<512>>,
+    bases: UnsafeCell<UserBases>,
     stack: Stack,
     start: Start,
     process: Process,
 }
 
-// SAFETY: the two cells are touched by the CPU that switches from or to the task, and the scheduler gives a task to one CPU at a
+// SAFETY: the cells are touched by the CPU that switches from or to the task, and the scheduler gives a task to one CPU at a
 // time; all else is shared safely.
 unsafe impl Sync for Task {}
 // SAFETY: nothing in it belongs to the CPU that made it.
@@ -89,6 +91,7 @@ pub(crate) fn spawn(
     let task = Arc::new(Task {
         context: UnsafeCell::new(context),
         fpu: UnsafeCell::new(FpuArea::new()),
+        bases: UnsafeCell::new(UserBases::default()),
         stack,
         start,
         process,
@@ -160,6 +163,8 @@ pub(crate) fn leave(why: Leave) {
     let own = unsafe { &*from };
     // SAFETY: the registers are the task's own, of which the kernel touches none; the area is its own, too.
     let _ = unsafe { FPU.save(&mut *own.fpu.get()) };
+    // SAFETY: this CPU alone touches the cell of the task that it runs.
+    unsafe { *own.bases.get() = UserBases::save() };
     match next {
         // SAFETY: interrupts are masked, and the scheduler gives this task's context to nobody before `arrived`.
         Some(next) => unsafe { run_on_cpu(own.context.get(), next) },
@@ -236,6 +241,10 @@ unsafe fn run_on_cpu(from: *mut Context, next: NonNull<Task>) {
     unsafe { insn::write_cr3(next.process.cr3()) };
     // SAFETY: the area was made for these registers, and whoever had them has saved them.
     let _ = unsafe { FPU.restore(&*next.fpu.get()) };
+    // SAFETY: this CPU alone touches the cell of the task that it runs.
+    let bases = unsafe { *next.bases.get() };
+    // SAFETY: GS base is the kernel's, which does not use FS.
+    unsafe { bases.restore() };
     // SAFETY: interrupts are masked, says the caller; the scheduler gave `next` to this CPU alone, its stack is in every address
     // space, and its context is from `Context::new` or from the switch away from it.
     unsafe { context::switch(from, next.context.get()) };

@@ -2,7 +2,7 @@
 
 use crate::process;
 
-/// Defines the entry point of a program: `entry!(main)`, where `main` is a `fn() -> u32` whose answer is the exit code.
+/// Defines the entry point of a program: `entry!(main)`, where `main` is a `fn() -> u16` whose answer is the exit code.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
@@ -30,6 +30,6 @@ macro_rules! entry {
 
 /// Runs a program.
 #[doc(hidden)]
-pub fn start(main: fn() -> u32) -> ! {
+pub fn start(main: fn() -> u16) -> ! {
     process::exit(main())
 }

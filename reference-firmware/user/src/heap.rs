@@ -6,12 +6,12 @@ use core::ptr::{self, NonNull};
 
 use svsm_platform::irq::NoIrq;
 use svsm_platform::lock::SpinLock;
-use svsm_syscall::abi::{Number, map_rights};
+use svsm_syscall::program::Rights;
 use talc::base::Talc;
 use talc::base::binning::{Binning, DefaultBinning};
 use talc::source::Source;
 
-use crate::calls;
+use crate::KERNEL;
 
 /// The least that is asked of the kernel at a time.
 const PIECE_BYTES: usize = 64 << 10;
@@ -34,10 +34,11 @@ unsafe impl Source for Kernel {
             .max(PIECE_BYTES)
             .checked_next_multiple_of(4096)
             .ok_or(())?;
-        let at = calls::call2(Number::MAP, bytes as u64, map_rights::WRITE).map_err(drop)?;
-        let at = ptr::with_exposed_provenance_mut(at as usize);
-        // SAFETY: the kernel mapped this many bytes there, zeroed, for this process alone.
-        unsafe { talc.claim(at, bytes) }.map(drop).ok_or(())
+        let piece = KERNEL.map(bytes, Rights::Write).map_err(drop)?;
+        // SAFETY: the kernel has just mapped this memory, zeroed, for this process alone.
+        unsafe { talc.claim(piece.as_ptr().cast(), piece.len()) }
+            .map(drop)
+            .ok_or(())
     }
 }
 

@@ -2,8 +2,6 @@
 #![cfg_attr(target_os = "none", no_std)]
 
 #[cfg(target_os = "none")]
-pub mod calls; // system calls as functions
-#[cfg(target_os = "none")]
 mod entry; // from the first instruction to `main`
 #[cfg(target_os = "none")]
 mod heap; // memory for `alloc`
@@ -22,10 +20,15 @@ pub use entry::start;
 #[cfg(target_os = "none")]
 pub use svsm_log;
 #[cfg(target_os = "none")]
-pub use svsm_syscall::abi;
+pub use svsm_syscall::{abi, user as calls};
+
+/// The kernel, by the `SYSCALL` instruction.
+#[cfg(target_os = "none")]
+pub const KERNEL: calls::Calls<calls::gate::Instruction> =
+    calls::Calls::new(calls::gate::Instruction);
 
 /// The exit code of a process that panicked.
-pub const PANIC: u32 = 101;
+pub const PANIC: u16 = 101;
 
 #[cfg(target_os = "none")]
 svsm_log::define_log_macros!(

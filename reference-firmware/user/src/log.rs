@@ -3,9 +3,10 @@
 use svsm_log::{Class, Frame, FrameStack, Hook};
 use svsm_platform::irq::NoIrq;
 use svsm_platform::lock::SpinLock;
-use svsm_syscall::abi::{LOG_HANDLE, Number, log_class};
+use svsm_syscall::abi::LOG_HANDLE;
+use svsm_syscall::handle::Handle;
 
-use crate::calls;
+use crate::KERNEL;
 
 svsm_log::define_defmt_logger!(Log);
 
@@ -31,30 +32,16 @@ impl Hook for Log {
     }
 
     fn submit(frame: Frame<'_>) {
-        let class = match frame.class {
-            Class::Public => log_class::PUBLIC,
-            Class::Local => log_class::LOCAL,
-        };
         if let Some(bytes) = frame.bytes {
             // A log that the kernel does not take is no reason to stop.
-            let _ = calls::call3(
-                Number::LOG_RECORD,
-                class,
-                bytes.as_ptr().addr() as u64,
-                bytes.len() as u64,
-            );
+            let _ = KERNEL.log_record(frame.class == Class::Public, bytes);
         }
     }
 }
 
 /// Writes text to the log, without a level and without `defmt`. It stays inside the machine.
 pub fn text(text: &str) {
-    let _ = calls::call3(
-        Number::WRITE,
-        LOG_HANDLE.into(),
-        text.as_ptr().addr() as u64,
-        text.len() as u64,
-    );
+    let _ = KERNEL.write(Handle::from_u32(LOG_HANDLE), text.as_bytes());
 }
 
 /// Says where this process panicked.

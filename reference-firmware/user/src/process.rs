@@ -1,26 +1,20 @@
 //! Processes: starting others, waiting for them, and ending.
 
-use svsm_syscall::abi::{Number, SysError};
+use svsm_syscall::abi::SysError;
+use svsm_syscall::handle::Handle;
 
-use crate::calls;
+use crate::KERNEL;
 
 /// A process that this one has started.
 #[derive(Debug)]
-pub struct Child {
-    handle: u64,
-}
+pub struct Child(Handle);
 
 /// Starts a program of the archive.
 ///
 /// # Errors
 /// [`SysError::NOT_FOUND`] if there is none of that name; others if it cannot be loaded.
 pub fn spawn(name: &str) -> Result<Child, SysError> {
-    let handle = calls::call2(
-        Number::SPAWN,
-        name.as_ptr().addr() as u64,
-        name.len() as u64,
-    )?;
-    Ok(Child { handle })
+    KERNEL.spawn(name).map(Child)
 }
 
 impl Child {
@@ -28,35 +22,32 @@ impl Child {
     ///
     /// # Errors
     /// The kernel no longer knows the process.
-    pub fn wait(self) -> Result<u32, SysError> {
-        let code = calls::call1(Number::WAIT, self.handle)?;
-        u32::try_from(code).map_err(|_| SysError::INVALID)
+    pub fn wait(self) -> Result<u16, SysError> {
+        KERNEL.wait(self.0)
     }
 }
 
-/// The identity of this process.
+/// The identity of this process; never 0.
 #[must_use]
-pub fn id() -> u64 {
+pub fn id() -> u32 {
     // The call has no way to fail.
-    calls::call0(Number::IDENTITY).unwrap_or(0)
+    KERNEL.identity().unwrap_or(0)
 }
 
 /// The number of the CPU that runs this process right now.
 #[must_use]
-pub fn cpu() -> u64 {
-    calls::call0(Number::CPU).unwrap_or(0)
+pub fn cpu() -> u32 {
+    KERNEL.cpu().unwrap_or(0)
 }
 
 /// Lets others run.
 pub fn yield_now() {
-    let _ = calls::call0(Number::YIELD);
+    KERNEL.yield_now();
 }
 
 /// Ends this process.
-pub fn exit(code: u32) -> ! {
-    loop {
-        let _ = calls::call1(Number::EXIT, code.into());
-    }
+pub fn exit(code: u16) -> ! {
+    KERNEL.exit(code)
 }
 
 /// Says how the whole run went, 0 for well. Only the first process may.
@@ -64,5 +55,5 @@ pub fn exit(code: u32) -> ! {
 /// # Errors
 /// [`SysError::NOT_ALLOWED`] for all other processes.
 pub fn verdict(code: u32) -> Result<(), SysError> {
-    calls::call1(Number::VERDICT, code.into()).map(drop)
+    KERNEL.verdict(code)
 }

@@ -2,21 +2,18 @@
 
 use core::time::Duration;
 
-use svsm_syscall::abi::Number;
-
-use crate::calls;
+use crate::KERNEL;
 
 /// Time since the start of the SVSM.
 #[must_use]
 pub fn now() -> Duration {
     // The call has no way to fail.
-    Duration::from_nanos(calls::call0(Number::NOW).unwrap_or(0))
+    KERNEL.now().unwrap_or_default()
 }
 
 /// Sleeps at least that long.
 pub fn sleep(time: Duration) {
-    let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let _ = calls::call1(Number::SLEEP, nanoseconds);
+    let _ = KERNEL.sleep(time);
 }
 
 /// Ticks of the time-stamp counter: under a machine that counts instructions, instructions.

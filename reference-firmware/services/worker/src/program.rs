@@ -11,7 +11,7 @@ const LIMIT: u32 = 20_000;
 /// And so many there are.
 const PRIMES: usize = 2262;
 
-fn main() -> u32 {
+fn main() -> u16 {
     let mut cpus = BTreeSet::new();
     let mut primes = 0;
     for number in 2..LIMIT {
@@ -32,5 +32,5 @@ fn main() -> u32 {
         primes,
         cpus.len()
     );
-    u32::from(primes != PRIMES)
+    u16::from(primes != PRIMES)
 }

@@ -1,8 +1,8 @@
 //! What calls cost, in ticks of the time-stamp counter. They mean something on a machine that counts instructions; elsewhere
 //! they are as good as its clock.
 
-use svsm_user::abi::Number;
-use svsm_user::{calls, info, process, time};
+use svsm_user::calls::{Calls, gate};
+use svsm_user::{KERNEL, info, process, time};
 
 /// How often each is tried; the least counts, since interrupts only add.
 const TRIES: u32 = 200;
@@ -13,14 +13,14 @@ pub(super) fn measure() {
         public,
         "measure: null system call by SYSCALL: {=u64}",
         least(|| {
-            let _ = calls::call0(Number::CPU);
+            let _ = KERNEL.cpu();
         })
     );
     info!(
         public,
         "measure: null system call by int 0x80: {=u64}",
         least(|| {
-            let _ = calls::interrupt::call0(Number::CPU);
+            let _ = Calls::new(gate::Interrupt).cpu();
         })
     );
     if let Some(ticks) = switches() {
