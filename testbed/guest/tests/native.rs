@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use svsm_testbed::verdict::Crash;
-use svsm_testbed::{Outcome, Run, Verdict};
+use svsm_testbed::{Error, Outcome, Run, Verdict};
 use svsm_testbed_guest::image::{self, Mode};
 use tempfile::TempDir;
 
@@ -54,10 +54,11 @@ fn run(name: &str, mode: Mode, settings: impl FnOnce(Run) -> Run) -> Option<Outc
         .timeout(Duration::from_secs(60));
     match settings(run).start(&mut |_| ()) {
         Ok(outcome) => Some(outcome),
-        Err(error) => {
+        Err(error @ (Error::QemuMissing { .. } | Error::QemuTooOld { .. })) => {
             eprintln!("skipped: {error}");
             None
         }
+        Err(error) => panic!("{name}: {error}"),
     }
 }
 

@@ -21,23 +21,25 @@ pub enum AcpiError {
     Missing([u8; 4]),
     /// A table's length or signature is wrong.
     Bad([u8; 4]),
+    /// The CPU that booted is not among the others.
+    NotListed(u32),
     /// There are more CPUs than this program can run.
     TooManyCpus,
 }
 
 impl fmt::Display for AcpiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |signature: &[u8; 4]| {
-            char::from_u32(u32::from(signature[0]))
-                .unwrap_or('?')
-                .is_ascii_graphic()
-        };
         match self {
-            Self::Missing(table) | Self::Bad(table) if name(table) => {
-                let text = core::str::from_utf8(table).unwrap_or("????");
-                write!(f, "the firmware's ACPI table {text} is missing or broken")
+            Self::Missing(table) | Self::Bad(table) => {
+                let name = core::str::from_utf8(table).unwrap_or("????");
+                write!(f, "the firmware's ACPI table {name} is missing or broken")
             }
-            Self::Missing(_) | Self::Bad(_) => f.write_str("the firmware's ACPI tables are broken"),
+            Self::NotListed(id) => {
+                write!(
+                    f,
+                    "the firmware's tables do not have the CPU with APIC id {id}"
+                )
+            }
             Self::TooManyCpus => write!(f, "there are more than {MAX_CPUS} CPUs"),
         }
     }
@@ -60,14 +62,18 @@ impl ApicIds {
     }
 
     /// Puts one CPU first: the one that booted.
-    #[must_use]
-    pub fn with_first(mut self, first: u32) -> Self {
-        if let Some(at) = self.as_slice().iter().position(|id| *id == first)
-            && let Some(front) = self.ids.get_mut(..=at)
-        {
-            front.rotate_right(1);
-        }
-        self
+    ///
+    /// # Errors
+    /// [`AcpiError::NotListed`].
+    pub fn with_first(mut self, first: u32) -> Result<Self, AcpiError> {
+        let missing = AcpiError::NotListed(first);
+        let at = self
+            .as_slice()
+            .iter()
+            .position(|id| *id == first)
+            .ok_or(missing)?;
+        self.ids.get_mut(..=at).ok_or(missing)?.rotate_right(1);
+        Ok(self)
     }
 
     fn push(&mut self, id: u32) -> Result<(), AcpiError> {
@@ -212,7 +218,8 @@ mod tests {
         let ids: Vec<u32> = (0..5).chain([254, 255, 1000]).collect();
         let found = cpus(0x100, &machine(&ids)).unwrap();
         assert_eq!(found.as_slice(), ids);
-        assert_eq!(found.with_first(2).as_slice()[..4], [2, 0, 1, 3]);
+        assert_eq!(found.with_first(2).unwrap().as_slice()[..4], [2, 0, 1, 3]);
+        assert_eq!(found.with_first(7).unwrap_err(), AcpiError::NotListed(7));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod insn; // single instructions
 mod machine; // from boot to the first guest instruction
 mod run; // the run loop
 mod smp; // the other CPUs
+mod start_info; // what QEMU tells
 mod trap; // L0's own exceptions and interrupts
 
 pub use fatal::panicked;

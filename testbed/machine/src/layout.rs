@@ -4,7 +4,7 @@
 //! 4 GiB, so a guest whose memory spans the PCI hole sees the hole where QEMU has
 //! it. All guest RAM keeps its address (GPA = HPA).
 
-use crate::addr::{Gpa, GpaRange, Hpa, HpaRange, PAGE};
+use crate::addr::{Gpa, GpaRange, HpaRange, PAGE};
 use crate::range_set::{InsertError, RangeSet};
 use core::fmt;
 
@@ -130,17 +130,6 @@ impl Layout {
             low_end,
         })
     }
-
-    /// Whether a guest address is RAM that L0 leaves at its place.
-    #[must_use]
-    pub fn identity(&self, range: &GpaRange) -> Option<Hpa> {
-        let inside = self.guest.iter().any(|ram| ram.contains_range(range));
-        if inside {
-            Hpa::new(range.start().as_u64())
-        } else {
-            None
-        }
-    }
 }
 
 /// Where RAM below 4 GiB ends, and how much of it the firmware left free.
@@ -233,10 +222,6 @@ mod tests {
             layout.own,
             HpaRange::from_u64(FOUR_GIB + 2048 * MIB, FOUR_GIB + 2176 * MIB).unwrap()
         );
-        let inside = GpaRange::from_u64(FOUR_GIB, FOUR_GIB + MIB).unwrap();
-        assert_eq!(layout.identity(&inside), Hpa::new(FOUR_GIB));
-        let across = GpaRange::from_u64(2047 * MIB, 2049 * MIB).unwrap();
-        assert_eq!(layout.identity(&across), None);
     }
 
     #[test]

@@ -44,12 +44,6 @@ impl Pool {
         }
         None
     }
-
-    /// How many bytes are left at most.
-    #[must_use]
-    pub fn left_bytes(&self) -> u64 {
-        self.end.as_u64().saturating_sub(self.next.as_u64())
-    }
 }
 
 #[cfg(test)]
@@ -72,6 +66,6 @@ mod tests {
         assert_eq!(pool.take(0x8_0000, PAGE), None);
         assert_eq!(pool.take(u64::MAX, PAGE), None);
         assert_eq!(pool.take(0x7_f000, PAGE), Some(range(0x18_1000, 0x20_0000)));
-        assert_eq!(pool.left_bytes(), 0);
+        assert_eq!(pool.take(1, PAGE), None);
     }
 }

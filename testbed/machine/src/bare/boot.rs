@@ -73,6 +73,9 @@ long_entry:
     xor eax, eax
     mov fs, ax
     mov gs, ax
+    mov ecx, 0xc0000101                 # no per-CPU record yet: GS has no base
+    xor edx, edx
+    wrmsr
     test ebp, ebp
     jnz 2f
     mov edi, edi

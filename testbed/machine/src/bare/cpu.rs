@@ -36,8 +36,9 @@ impl Local {
     pub(super) fn current() -> Option<&'static Self> {
         let at = rdmsr(GS_BASE);
         let pointer = core::ptr::with_exposed_provenance::<Self>(usize::try_from(at).ok()?);
-        // SAFETY: GS's base is zero until `Cpu::activate` sets it to a record that lives for
-        // ever; guests have a base of their own, which is swapped at entry and exit.
+        // SAFETY: GS's base is zero from the entry code on, until `Cpu::activate` sets it to a
+        // record that lives for ever; guests have a base of their own, which is swapped at entry
+        // and exit.
         unsafe { pointer.as_ref() }
     }
 
@@ -168,10 +169,6 @@ impl Cpu {
         unsafe { super::enter::save_host(self.host) };
     }
 }
-
-// SAFETY: the pointers are only used by the CPU that the value was made for, after the first CPU
-// has handed it over.
-unsafe impl Send for Cpu {}
 
 /// LGDT, a far return into the new code segment, and LTR.
 #[unsafe(naked)]

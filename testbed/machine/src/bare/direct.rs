@@ -15,7 +15,7 @@ pub(super) const BYTES: u64 = 512 << 30;
 /// # Invariant
 /// No Rust reference exists to memory reached through this: L0's image, stacks and per-CPU
 /// areas are only handed out as pages of the pool before they become objects, tables and
-/// guest memory are only reached through here. Accesses are volatile: guests run meanwhile.
+/// guest memory are only reached through here. Reads are volatile: guests may run meanwhile.
 #[derive(Debug)]
 pub(super) struct DirectMap(());
 

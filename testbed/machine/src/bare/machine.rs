@@ -8,13 +8,14 @@ use super::console::{Console, exit};
 use super::cpu::{self, Cpu};
 use super::direct::{self, DirectMap};
 use super::smp::{self, Handover};
+use super::start_info::Given;
 use super::{boot, fatal, insn, run, trap};
 use crate::acpi::{self, ApicIds};
 use crate::addr::{Address, GpaRange, Hpa, HpaRange, PAGE};
 use crate::board::Board;
-use crate::cmdline::Options;
+use crate::cmdline::{Options, Platform};
 use crate::ending::Ending;
-use crate::layout::{Layout, MapEntry};
+use crate::layout::Layout;
 use crate::loader::{Facts, File, LoadError, Plan, Reason};
 use crate::memory::{Guest, GuestMap};
 use crate::native::Native;
@@ -27,9 +28,6 @@ use crate::report::{self, Start};
 use crate::vmcb::Vmcb;
 use core::fmt;
 
-const MAGIC: u64 = 0x336e_c578;
-const LONGEST_COMMAND_LINE: usize = 2048;
-const MAP_ENTRIES: usize = 128;
 const CR4_LA57: u64 = 1 << 12;
 /// Each CPU's stack has a slot of this size here, with an unmapped page at its start.
 const STACKS: u64 = 0xffff_ffff_c000_0000;
@@ -41,6 +39,7 @@ const FOUR_GIB: u64 = 1 << 32;
 pub(super) struct Site {
     pub(super) board: Board,
     pub(super) map: GuestMap,
+    pub(super) platform: Platform,
     nested: Hpa,
     iopm: Hpa,
     msrpm: Hpa,
@@ -96,32 +95,18 @@ impl From<MapError> for BootError {
     }
 }
 
-/// What QEMU told us, copied.
-struct Given {
-    command_line: [u8; LONGEST_COMMAND_LINE],
-    command_line_len: usize,
-    image: HpaRange,
-    rsdp: u64,
-    map: [MapEntry; MAP_ENTRIES],
-    map_len: usize,
-}
-
 /// Everything up to the guest, on the first CPU.
 pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
     let mut console = Console::new();
     mask_old_interrupt_controllers();
     let given = or_end(Given::read(start_info, &memory));
-    let text = given
-        .command_line
-        .get(..given.command_line_len)
-        .unwrap_or_default();
-    let line = or_end(core::str::from_utf8(text).map_err(|_| BootError::CommandLine));
+    let line = or_end(given.command_line());
     let options = or_end(Options::parse(line));
     or_end(check_cpu());
-    let map = given.map.get(..given.map_len).unwrap_or_default();
-    let layout = or_end(Layout::new(map, options.memory));
+    let layout = or_end(Layout::new(given.map(), options.memory));
     insn::x2apic_on();
-    let cpus = or_end(acpi::cpus(given.rsdp, &memory)).with_first(insn::apic_id());
+    let cpus = acpi::cpus(given.rsdp, &memory);
+    let cpus = or_end(cpus.and_then(|cpus| cpus.with_first(insn::apic_id())));
     let levels = if insn::cr4() & CR4_LA57 != 0 {
         Levels::Five
     } else {
@@ -151,7 +136,15 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
             refuse(&LoadError { offset: 0, reason }, &mut console)
         }
     };
-    let site = or_end(site(&cpus, map, levels, &layout, &mut pool, &mut memory));
+    let site = or_end(site(
+        &cpus,
+        map,
+        options.platform,
+        levels,
+        &layout,
+        &mut pool,
+        &mut memory,
+    ));
     let cpu = or_end(bring_up(site, &own, &mut pool, &mut memory));
     or_end(scrub(&layout, &mut memory));
 
@@ -181,65 +174,6 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
     insn::apic_reset();
     insn::fninit();
     run::run(site, 0, cpu, Some(&context))
-}
-
-impl Given {
-    /// Reads the PVH start info (version 1).
-    fn read(at: u64, memory: &DirectMap) -> Result<Self, BootError> {
-        let word = |at: u64| {
-            Hpa::new(at)
-                .and_then(|at| memory.read_u64(at).ok())
-                .ok_or(BootError::StartInfo)
-        };
-        if word(at)? & 0xffff_ffff != MAGIC {
-            return Err(BootError::StartInfo);
-        }
-        let modules = word(at + 8)? >> 32;
-        let module = word(at + 16)?;
-        let image = match modules {
-            0 => return Err(BootError::NoImage),
-            _ => Hpa::new(word(module)?)
-                .and_then(|start| HpaRange::new(start, word(module + 8).ok()?))
-                .ok_or(BootError::NoImage)?,
-        };
-        let mut given = Self {
-            command_line: [0; LONGEST_COMMAND_LINE],
-            command_line_len: 0,
-            image,
-            rsdp: word(at + 32)?,
-            map: [MapEntry {
-                start: 0,
-                bytes: 0,
-                kind: 0,
-            }; MAP_ENTRIES],
-            map_len: 0,
-        };
-        let line = word(at + 24)?;
-        loop {
-            let mut byte = [0];
-            let here = Hpa::new(line + given.command_line_len as u64);
-            here.and_then(|at| memory.read(at, &mut byte).ok())
-                .ok_or(BootError::CommandLine)?;
-            if line == 0 || byte == [0] {
-                break;
-            }
-            let place = given.command_line.get_mut(given.command_line_len);
-            [*place.ok_or(BootError::CommandLine)?] = byte;
-            given.command_line_len += 1;
-        }
-        let (map, count) = (word(at + 40)?, word(at + 48)? & 0xffff_ffff);
-        for (index, entry) in (0..count).zip(given.map.iter_mut()) {
-            let at = map + 24 * index;
-            let kind = (word(at + 16)? & 0xffff_ffff) as u32;
-            *entry = MapEntry {
-                start: word(at)?,
-                bytes: word(at + 8)?,
-                kind,
-            };
-            given.map_len += 1;
-        }
-        Ok(given)
-    }
 }
 
 /// L0's own page tables, and where the image goes.
@@ -321,6 +255,7 @@ fn image_file(
 fn site(
     cpus: &ApicIds,
     map: GuestMap,
+    platform: Platform,
     levels: Levels,
     layout: &Layout,
     pool: &mut Pool,
@@ -335,7 +270,10 @@ fn site(
     let msr = DirectMap::object::<[u8; MSR_BYTES]>(msrpm).ok_or(BootError::Memory)?;
     // SAFETY: as above.
     let msr = unsafe { &mut *msr };
-    Native.guard(&mut IoPermissions::open(io), &mut MsrPermissions::open(msr));
+    let (mut io, mut msr) = (IoPermissions::open(io), MsrPermissions::open(msr));
+    match platform {
+        Platform::Native => Native.guard(&mut io, &mut msr),
+    }
 
     let home = pool
         .take(size_of::<Site>() as u64, PAGE)
@@ -344,6 +282,7 @@ fn site(
     let site = Site {
         board: Board::new(cpus.as_slice()),
         map,
+        platform,
         nested,
         iopm: iopm.start(),
         msrpm: msrpm.start(),

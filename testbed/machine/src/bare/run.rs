@@ -12,6 +12,7 @@ use super::insn::{self, Bare};
 use super::machine::Site;
 use super::trap;
 use crate::board::{Mail, Slot, State};
+use crate::cmdline::Platform;
 use crate::ending::Ending;
 use crate::exit::Exit;
 use crate::icr;
@@ -35,6 +36,18 @@ pub(super) fn run(
     cpu: Cpu,
     context: Option<&IgvmNativeVpContextX64>,
 ) -> ! {
+    match site.platform {
+        Platform::Native => run_as(Native, site, index, cpu, context),
+    }
+}
+
+fn run_as<P: Personality>(
+    personality: P,
+    site: &'static Site,
+    index: usize,
+    cpu: Cpu,
+    context: Option<&IgvmNativeVpContextX64>,
+) -> ! {
     let (Some(slot), Some(local), Some(block)) = (
         site.board.slot(index),
         Local::current(),
@@ -47,7 +60,7 @@ pub(super) fn run(
     unsafe { block.write_bytes(0, 1) };
     // SAFETY: zeros are a control block, and this is the only reference to it, for ever.
     let block = unsafe { &mut *block };
-    Native.prepare(block);
+    personality.prepare(block);
     site.prepare(block);
     let mut vcpu = Vcpu::new(block);
     if let Some(context) = context {
@@ -57,6 +70,7 @@ pub(super) fn run(
         slot.set_state(State::WaitsForStart);
     }
     Runner {
+        personality,
         site,
         index,
         cpu,
@@ -70,7 +84,8 @@ pub(super) fn run(
     .run()
 }
 
-struct Runner<'a, 'v> {
+struct Runner<'a, 'v, P> {
+    personality: P,
     site: &'static Site,
     index: usize,
     cpu: Cpu,
@@ -98,7 +113,7 @@ struct GuestNmi {
     at_iret: bool,
 }
 
-impl Runner<'_, '_> {
+impl<P: Personality> Runner<'_, '_, P> {
     fn run(mut self) -> ! {
         loop {
             self.read_mail();
@@ -174,10 +189,11 @@ impl Runner<'_, '_> {
                 self.nmi.at_iret = true;
             }
             exit => {
-                let Self {
-                    site, index, vcpu, ..
-                } = self;
-                match Native.exit(exit, vcpu, *index, &site.board, &mut Bare) {
+                let board = &self.site.board;
+                match self
+                    .personality
+                    .exit(exit, &mut self.vcpu, self.index, board, &mut Bare)
+                {
                     Next::Resume => {}
                     Next::Halt => self.halt(),
                     Next::End(ending) => self.end(ending),
