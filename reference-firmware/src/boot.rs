@@ -8,7 +8,7 @@ use svsm_stage2::handoff::Handoff;
 use svsm_syscall::abi::SysError;
 
 use crate::machine::Console;
-use crate::{areas, clock, cpu, interrupt, log, machine, memory, smp, user};
+use crate::{areas, clock, cpu, interrupt, log, machine, memory, selftest, smp, user};
 
 /// The verdict's code when the SVSM itself cannot start.
 const CANNOT_START: u32 = 0xfffe_0000;
@@ -67,6 +67,7 @@ fn bring_up(handoff: &Handoff) -> Result<(), Failure> {
     if missing > 0 {
         return Err(Failure::Missing(missing));
     }
+    selftest::run(handoff);
     user::start_first().map_err(Failure::User)
 }
 

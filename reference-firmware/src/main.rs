@@ -32,6 +32,8 @@ mod memory; // frames, heap, address spaces
 #[cfg(target_os = "none")]
 mod panic; // the end nobody wants
 #[cfg(target_os = "none")]
+mod selftest; // dying on purpose
+#[cfg(target_os = "none")]
 mod smp; // the other CPUs
 #[cfg(target_os = "none")]
 mod trap; // exceptions and interrupts

@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// Build the image for debugging: local records and messages of panics leave the machine too.
     #[arg(long)]
     debug_image: bool,
+    /// Text for the image's command line.
+    #[arg(long, value_name = "TEXT")]
+    append: Option<String>,
     /// What starts the image: the software machine, or QEMU's own loader where it has one.
     #[arg(long, value_enum, default_value_t = Machine::L0)]
     machine: Machine,
@@ -126,6 +129,9 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         "--timeout",
         &args.timeout.to_string(),
     ]);
+    if let Some(text) = &args.append {
+        run.args(["--append", text]);
+    }
     if let Some(port) = args.gdb {
         run.args(["--gdb", &port.to_string()]);
     }
