@@ -35,6 +35,22 @@ pub(super) struct Part {
     pub(super) content: Content,
 }
 
+impl Part {
+    pub(super) const fn new(
+        region: Region,
+        len_bytes: u64,
+        rights: Rights,
+        content: Content,
+    ) -> Self {
+        Self {
+            region,
+            len_bytes,
+            rights,
+            content,
+        }
+    }
+}
+
 impl Draft {
     pub(super) fn place(&mut self, part: Part, gpa: GpaRange, gva: Option<GvaRange>) {
         let Part {
@@ -132,12 +148,7 @@ pub(super) fn segment_part(region: Region, facts: &SegmentFacts) -> Result<Part>
     let content = Content::Segment {
         file_bytes: facts.file_bytes,
     };
-    Ok(Part {
-        region,
-        len_bytes: facts.mem_bytes,
-        rights,
-        content,
-    })
+    Ok(Part::new(region, facts.mem_bytes, rights, content))
 }
 
 fn plan_start(request: &Request<'_>, low: &Low, draft: &Draft) -> Result<Start> {

@@ -36,19 +36,14 @@ pub(super) fn plan(request: &Request<'_>, draft: &mut Draft) -> Result<High> {
     let mut room = Room::new(Region::Svsm, range);
     let segments = place_svsm(request, &mut room, draft)?;
 
-    let stack = Part {
-        region: Region::BootStack,
-        len_bytes: request.boot_stack_bytes,
-        rights: Rights::ReadWrite,
-        content: Content::Zero,
-    };
+    let stack = Part::new(
+        Region::BootStack,
+        request.boot_stack_bytes,
+        Rights::ReadWrite,
+        Content::Zero,
+    );
     let boot_stack = draft.place_area(stack, &mut room)?;
-    let secrets = Part {
-        region: Region::Secrets,
-        len_bytes: PAGE,
-        rights: Rights::Read,
-        content: Content::Platform,
-    };
+    let secrets = Part::new(Region::Secrets, PAGE, Rights::Read, Content::Platform);
     let secrets = request
         .secrets
         .then(|| draft.place_area(secrets, &mut room))
@@ -56,24 +51,24 @@ pub(super) fn plan(request: &Request<'_>, draft: &mut Draft) -> Result<High> {
     let mut parameters = [None; Parameter::ALL.len()];
     let wanted = Parameter::ALL.into_iter().zip(request.parameter_bytes);
     for (place, (parameter, len_bytes)) in parameters.iter_mut().zip(wanted) {
-        let part = Part {
-            region: Region::Parameter(parameter),
+        let part = Part::new(
+            Region::Parameter(parameter),
             len_bytes,
-            rights: Rights::Read,
-            content: Content::Deposited(parameter),
-        };
+            Rights::Read,
+            Content::Deposited(parameter),
+        );
         if len_bytes != 0 {
             *place = Some(draft.place_area(part, &mut room)?);
         }
     }
-    let archive = Part {
-        region: Region::Archive,
-        len_bytes: request.archive_bytes,
-        rights: Rights::Read,
-        content: Content::Archive {
+    let archive = Part::new(
+        Region::Archive,
+        request.archive_bytes,
+        Rights::Read,
+        Content::Archive {
             file_bytes: request.archive_bytes,
         },
-    };
+    );
     let archive = (request.archive_bytes != 0)
         .then(|| draft.place_area(archive, &mut room))
         .transpose()?;
@@ -107,22 +102,22 @@ pub(super) fn plan(request: &Request<'_>, draft: &mut Draft) -> Result<High> {
     )?;
 
     let tables = place_linear(
-        Part {
-            region: Region::Tables,
-            len_bytes: space.tables.len_bytes(),
-            rights: Rights::ReadWrite,
-            content: Content::Tables,
-        },
+        Part::new(
+            Region::Tables,
+            space.tables.len_bytes(),
+            Rights::ReadWrite,
+            Content::Tables,
+        ),
         &mut room,
         range,
         draft,
     )?;
-    let heap = Part {
-        region: Region::Heap,
-        len_bytes: room.rest().len_bytes(),
-        rights: Rights::ReadWrite,
-        content: Content::Free,
-    };
+    let heap = Part::new(
+        Region::Heap,
+        room.rest().len_bytes(),
+        Rights::ReadWrite,
+        Content::Free,
+    );
     let heap = place_linear(heap, &mut room, range, draft)?;
     Ok(High {
         range,

@@ -39,12 +39,12 @@ pub(super) fn plan(request: &Request<'_>, draft: &mut Draft) -> Result<Low> {
     let segments = place_stage2(request, range, draft)?;
     let mut room = Room::new(Region::Stage2, segments);
 
-    let stack = Part {
-        region: Region::Stage2Stack,
-        len_bytes: request.stage2_stack_bytes,
-        rights: Rights::ReadWrite,
-        content: Content::Zero,
-    };
+    let stack = Part::new(
+        Region::Stage2Stack,
+        request.stage2_stack_bytes,
+        Rights::ReadWrite,
+        Content::Zero,
+    );
     let stack_gpa = room.take_guarded(stack.region, stack.len_bytes)?;
     if stack_gpa.len_bytes() != stack.len_bytes {
         let address = stack_gpa.start().as_u64().saturating_add(stack.len_bytes);
@@ -52,21 +52,16 @@ pub(super) fn plan(request: &Request<'_>, draft: &mut Draft) -> Result<Low> {
     }
     draft.place(stack, stack_gpa, None);
 
-    let handoff = Part {
-        region: Region::Handoff,
-        len_bytes: HANDOFF_BYTES.into(),
-        rights: Rights::Read,
-        content: Content::Handoff,
-    };
+    let handoff = Part::new(
+        Region::Handoff,
+        HANDOFF_BYTES.into(),
+        Rights::Read,
+        Content::Handoff,
+    );
     let handoff_gpa = room.take_guarded(handoff.region, handoff.len_bytes)?;
     let handoff = draft.place_area_at(handoff, handoff_gpa)?;
 
-    let mailbox = Part {
-        region: Region::Mailbox,
-        len_bytes: PAGE,
-        rights: Rights::ReadWrite,
-        content: Content::Zero,
-    };
+    let mailbox = Part::new(Region::Mailbox, PAGE, Rights::ReadWrite, Content::Zero);
     let mailbox_gpa = layout::mailbox(request.trampoline).ok_or(refuse(
         mailbox.region,
         Fault::Wraps {
@@ -76,12 +71,7 @@ pub(super) fn plan(request: &Request<'_>, draft: &mut Draft) -> Result<Low> {
     let mailbox_gpa = pages_from(mailbox.region, mailbox_gpa, PAGE)?;
     let mailbox = draft.place_area_at(mailbox, mailbox_gpa)?;
 
-    let cpuid = Part {
-        region: Region::Cpuid,
-        len_bytes: PAGE,
-        rights: Rights::Read,
-        content: Content::Platform,
-    };
+    let cpuid = Part::new(Region::Cpuid, PAGE, Rights::Read, Content::Platform);
     let cpuid = request
         .cpuid
         .then(|| draft.place_area(cpuid, &mut room))
@@ -104,12 +94,12 @@ pub(super) fn plan(request: &Request<'_>, draft: &mut Draft) -> Result<Low> {
         window_table,
         mappings,
     )?;
-    let tables = Part {
-        region: Region::Stage2Tables,
-        len_bytes: space.tables.len_bytes(),
-        rights: Rights::ReadWrite,
-        content: Content::Tables,
-    };
+    let tables = Part::new(
+        Region::Stage2Tables,
+        space.tables.len_bytes(),
+        Rights::ReadWrite,
+        Content::Tables,
+    );
     draft.place(tables, space.tables, None);
     let stack_top = identity(Region::Stage2Stack, stack_gpa)?.end();
     Ok(Low {
