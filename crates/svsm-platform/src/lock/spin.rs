@@ -14,18 +14,26 @@ use crate::{
     sync::{AtomicU32, Ordering, UnsafeCell, const_fn, spin_loop},
 };
 
-/// A lock for one holder at a time, granted in the order of asking.
+/// A lock for one holder at a time, granted in the order of asking to those who have waited for a while.
 ///
-/// It is a ticket lock. Against test-and-set it is fair, so no CPU starves while others, driven by a guest, come back again
-/// and again. Against MCS, whose waiters each spin on a line of their own, it needs no queue nodes, and a paravisor's locks
-/// are held for a few instructions by few CPUs. The price of order is that a waiter which the host does not schedule holds
-/// up those behind it; but so does any holder, and a host can always withhold service.
+/// It is a ticket lock with patience: who finds it taken tries again many times before drawing a ticket. Pure order would be
+/// fatal under a host that runs more CPUs than it has: a waiter that is not scheduled holds up all behind it, and the lock
+/// crawls at the pace of the host's time slices. Pure test-and-set would let a CPU starve while others, driven by a guest,
+/// come back again and again; the ticket ends that. Against MCS, whose waiters each spin on a line of their own, neither needs
+/// queue nodes, and a paravisor's locks are held for a few instructions by few CPUs.
 pub struct SpinLock<T: ?Sized, I> {
     irq: I,
     next: AtomicU32,    // the ticket for whoever asks next
     serving: AtomicU32, // the ticket of the holder; equal to `next` if there is none
     value: UnsafeCell<T>,
 }
+
+/// How often to try before drawing a ticket: some tens of milliseconds, longer than a host's time slice.
+#[cfg(not(loom))]
+const PATIENCE: u32 = 1 << 20;
+/// A model explores the queue, which is what needs it.
+#[cfg(loom)]
+const PATIENCE: u32 = 0;
 
 // SAFETY: a shared lock gives its value to one thread at a time, which moves it there: `Send` suffices.
 unsafe impl<T: ?Sized + Send, I: Sync> Sync for SpinLock<T, I> {}
@@ -49,39 +57,50 @@ impl<T: ?Sized, I: IrqCtl> SpinLock<T, I> {
     pub fn lock(&self) -> SpinGuard<'_, T, I> {
         // Before the ticket is drawn: an interrupt handler that asked after us would wait for us, and we for it.
         let irq = self.irq.mask();
+        for _ in 0..PATIENCE {
+            if let Some(ticket) = self.draw_if_free() {
+                return self.guard(ticket, irq);
+            }
+            spin_loop();
+        }
         let ticket = self.next.fetch_add(1, Ordering::Relaxed);
         while self.serving.load(Ordering::Acquire) != ticket {
             spin_loop();
         }
-        SpinGuard {
-            lock: self,
-            ticket,
-            irq,
-            not_send: PhantomData,
-        }
+        self.guard(ticket, irq)
     }
 
     /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T, I>> {
         let irq = self.irq.mask();
+        match self.draw_if_free() {
+            Some(ticket) => Some(self.guard(ticket, irq)),
+            None => {
+                self.irq.restore(irq);
+                None
+            }
+        }
+    }
+
+    /// Draws the ticket that is being served, if nobody has it: that makes us the holder.
+    fn draw_if_free(&self) -> Option<u32> {
         let ticket = self.serving.load(Ordering::Acquire);
-        // If the next ticket is the one being served, nobody has it. Drawing it then makes us the holder.
-        let drawn = self.next.compare_exchange(
+        // Looking first keeps the line shared among those who wait.
+        if self.next.load(Ordering::Relaxed) != ticket {
+            return None;
+        }
+        let after = ticket.wrapping_add(1);
+        self.next
+            .compare_exchange(ticket, after, Ordering::Relaxed, Ordering::Relaxed)
+            .ok()
+    }
+
+    const fn guard(&self, ticket: u32, irq: I::State) -> SpinGuard<'_, T, I> {
+        SpinGuard {
+            lock: self,
             ticket,
-            ticket.wrapping_add(1),
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
-        if drawn.is_ok() {
-            Some(SpinGuard {
-                lock: self,
-                ticket,
-                irq,
-                not_send: PhantomData,
-            })
-        } else {
-            self.irq.restore(irq);
-            None
+            irq,
+            not_send: PhantomData,
         }
     }
 
