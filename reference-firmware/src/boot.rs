@@ -23,8 +23,8 @@ pub(crate) extern "sysv64" fn boot(handoff: *const u8) -> ! {
         // Without a hand-off there is neither a log nor a way to switch off.
         machine::terminator().fatal(Reason::BadImage)
     };
-    machine::know_power(&handoff);
-    log::open(Console::of(&handoff), handoff.debug);
+    machine::know_ports(&handoff);
+    log::open(Console::open(), handoff.debug);
     info!(public, "the SVSM starts");
     match bring_up(&handoff) {
         Ok(()) => user::work(),
@@ -41,7 +41,7 @@ fn bring_up(handoff: &Handoff) -> Result<(), Failure> {
         .run_time
         .map_or(Encryption::None, |run_time| run_time.encryption);
     memory::take_over(handoff, encryption).map_err(Failure::Memory)?;
-    log::remember(Console::of(handoff), handoff.debug);
+    log::remember(Console::open(), handoff.debug);
     let (free, total) = memory::memory().map_err(Failure::Memory)?.free_and_total();
     info!(public, "{} of {} KiB are free", free >> 10, total >> 10);
     if let Some(run_time) = handoff.run_time {

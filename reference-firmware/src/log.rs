@@ -4,6 +4,7 @@
 //! is written, and what nobody marks is local.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use svsm_log::channel::LocalRecords;
 use svsm_log::{Channel, Class, Frame, FrameStack, Hook, ImageId, Kind, Record, Stamp, Verdict};
@@ -21,6 +22,9 @@ svsm_log::define_log_macros!(crate::log::Log);
 /// Bytes of local records that the SVSM remembers.
 const RING_BYTES: usize = 16 << 10;
 
+/// How often a panic tries the channel: about as long as the longest record takes.
+const EMERGENCY_TRIES: u32 = 1 << 24;
+
 /// The frames that a CPU is writing.
 pub(crate) type Frames = FrameStack<[u8; 512], bool>;
 
@@ -28,11 +32,13 @@ static CHANNEL: SpinLock<Channel<Console, Vec<u8>>, LocalIrq> = SpinLock::new(
     Channel::new(Console::NONE, Vec::new(), LocalRecords::Kept),
     LocalIrq,
 );
+static DEBUG: AtomicBool = AtomicBool::new(false);
 static IMAGE: OnceCell<ImageId> = OnceCell::new();
 
 /// Opens the channel. Before this, nothing is logged.
 pub(crate) fn open(console: Console, debug: bool) {
     let _ = IMAGE.set(ImageId::from_notes(areas::notes()).unwrap_or(ImageId::UNKNOWN));
+    DEBUG.store(debug, Ordering::Relaxed);
     *CHANNEL.lock() = Channel::new(console, Vec::new(), shown(debug));
 }
 
@@ -76,16 +82,21 @@ pub(crate) fn process_text(image: ImageId, class: Class, text: &str) {
     CHANNEL.lock().text(Stamp { image, ..stamp() }, class, text);
 }
 
-/// Runs `write` with the channel, for who must not wait: a panic may have interrupted the holder of the lock. Then the
-/// machine is ending, and a torn record costs less than none.
+/// Runs `write` with the channel, for who must not wait for ever: a panic may have interrupted the holder of the lock. Then it
+/// gets a channel of its own to the same port; a torn record costs less than a death without words.
 pub(crate) fn in_emergency(write: impl FnOnce(&mut Channel<Console, Vec<u8>>, Stamp)) {
-    for _ in 0..1_000_000 {
+    for _ in 0..EMERGENCY_TRIES {
         if let Some(mut channel) = CHANNEL.try_lock() {
             write(&mut channel, stamp());
             return;
         }
         insn::pause();
     }
+    let debug = DEBUG.load(Ordering::Relaxed);
+    write(
+        &mut Channel::new(Console::open(), Vec::new(), shown(debug)),
+        stamp(),
+    );
 }
 
 fn stamp() -> Stamp {

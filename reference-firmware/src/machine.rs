@@ -1,6 +1,5 @@
 //! The platform below us: an unprotected PC so far. What differs between platforms is chosen here and nowhere else.
 
-use core::convert::Infallible;
 use core::sync::atomic::{AtomicU16, Ordering};
 
 use svsm_log::Sink;
@@ -10,12 +9,15 @@ use svsm_stage2::handoff::Handoff;
 
 /// The port of the power-management register, from the hand-off. Read by a panic on any CPU, so it is an atomic.
 static POWER_PORT: AtomicU16 = AtomicU16::new(0);
+/// The port of the console, from the hand-off, for the same reason; 0 if there is none.
+static CONSOLE_PORT: AtomicU16 = AtomicU16::new(0);
 /// SLP_TYP of S5 on QEMU's PC, as its firmware tables say.
 const SOFT_OFF: u8 = 0;
 
-/// Takes from the hand-off what ending the machine needs.
-pub(crate) fn know_power(handoff: &Handoff) {
+/// Takes from the hand-off what speaking and ending need.
+pub(crate) fn know_ports(handoff: &Handoff) {
     POWER_PORT.store(handoff.power_port.unwrap_or(0), Ordering::Relaxed);
+    CONSOLE_PORT.store(handoff.console_port.unwrap_or(0), Ordering::Relaxed);
 }
 
 /// The way to ports and registers.
@@ -51,28 +53,32 @@ impl Console {
     /// What is written vanishes.
     pub(crate) const NONE: Self = Self(None);
 
-    /// The serial port of the hand-off, set up.
-    pub(crate) fn of(handoff: &Handoff) -> Self {
-        let mut uart = handoff
-            .console_port
-            .map(|port| Uart16550::new(host(), port));
-        // Where nothing answers, nothing is written.
-        if let Some(present) = uart.as_mut().map(|uart| uart.init() == Ok(true))
-            && !present
-        {
-            uart = None;
-        }
-        Self(uart)
+    /// The serial port, set up; none where nothing answers.
+    pub(crate) fn open() -> Self {
+        let port = CONSOLE_PORT.load(Ordering::Relaxed);
+        let mut uart = Uart16550::new(host(), port);
+        let present = port != 0 && uart.init() == Ok(true);
+        Self(present.then_some(uart))
     }
 }
 
-impl Sink for Console {
-    type Error = Infallible;
+/// The other end takes too little, too late.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dropped;
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
-        if let Some(uart) = &mut self.0 {
-            uart.send(bytes);
+impl Sink for Console {
+    type Error = Dropped;
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Dropped> {
+        let Some(uart) = &mut self.0 else {
+            return Ok(());
+        };
+        let before = uart.dropped();
+        uart.send(bytes);
+        if uart.dropped() == before {
+            Ok(())
+        } else {
+            Err(Dropped)
         }
-        Ok(())
     }
 }

@@ -37,12 +37,17 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     let mut message = Text::new();
     // A message that is too long is cut.
     let _ = write!(message, "{}", info.message());
-    end(at, message.as_str(), Backtrace::here())
+    end(at, message.as_str(), None, Backtrace::here())
 }
 
 /// Says what happened and ends the machine: place and addresses are for everyone, the message for whoever may read local
-/// records.
-pub(crate) fn end(at: PanicLocation<'_>, message: &str, trace: Backtrace) -> ! {
+/// records. `at_instruction` is the instruction that an exception interrupted.
+pub(crate) fn end(
+    at: PanicLocation<'_>,
+    message: &str,
+    at_instruction: Option<u64>,
+    trace: Backtrace,
+) -> ! {
     if !ENDING.swap(true, Ordering::Relaxed) {
         interrupt::stop_others();
         log::in_emergency(|channel, stamp| {
@@ -54,7 +59,10 @@ pub(crate) fn end(at: PanicLocation<'_>, message: &str, trace: Backtrace) -> ! {
                 kind: Kind::PANIC_MESSAGE,
                 payload,
             });
-            channel.send(stamp, |writer| writer.stack_trace(stamp, trace));
+            channel.send(stamp, |writer| match at_instruction {
+                Some(rip) => writer.stack_trace_at(stamp, rip, trace),
+                None => writer.stack_trace(stamp, trace),
+            });
         });
     }
     machine::terminator().fatal(Reason::General)
@@ -97,7 +105,6 @@ impl Write for Text {
 /// Return addresses, by following frame pointers.
 pub(crate) struct Backtrace {
     frame: u64,
-    first: Option<u64>,
     left: usize,
 }
 
@@ -112,16 +119,14 @@ impl Backtrace {
         };
         Self {
             frame,
-            first: None,
             left: StackTrace::MAX_ADDRESSES,
         }
     }
 
-    /// From an interrupted instruction on, whose frame pointer was `frame`.
-    pub(crate) const fn from(rip: u64, frame: u64) -> Self {
+    /// From the frame of an interrupted function on.
+    pub(crate) const fn from(frame: u64) -> Self {
         Self {
             frame,
-            first: Some(rip),
             left: StackTrace::MAX_ADDRESSES,
         }
     }
@@ -131,9 +136,6 @@ impl Iterator for Backtrace {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {
-        if let Some(first) = self.first.take() {
-            return Some(first);
-        }
         self.left = self.left.checked_sub(1)?;
         // Frames lie on kernel stacks, aligned, each above the one before; anything else ends the trace.
         let on_stack = crate::memory::is_kernel_stack(self.frame, 16);

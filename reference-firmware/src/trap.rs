@@ -55,6 +55,7 @@ fn fatal(exception: Exception, frame: &TrapFrame) -> ! {
             column: 0,
         },
         message.as_str(),
-        panic::Backtrace::from(frame.rip, frame.rbp),
+        Some(frame.rip),
+        panic::Backtrace::from(frame.rbp),
     )
 }
