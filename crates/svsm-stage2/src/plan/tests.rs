@@ -342,24 +342,22 @@ fn stage2_with_too_many_segments_is_refused() {
 
 #[test]
 fn memory_that_nobody_claims_is_not_used() {
-    static MEMORY: std::sync::OnceLock<[MemoryRegion; 2]> = std::sync::OnceLock::new();
     let region = |start, end| MemoryRegion {
         range: GpaRange::from_bounds(gpa(start), gpa(end)).unwrap(),
         kind: MemoryKind::Memory,
     };
-    let memory =
-        MEMORY.get_or_init(|| [region(0, 0xa_0000), region(1 << 39, (1 << 39) + (16 << 20))]);
-    let mut good = request();
-    good.memory = Some(memory);
-    assert_sound(&Plan::new(&good).unwrap());
-    assert_eq!(
-        refusal(|r| r.memory = Some(&memory[..1])),
-        (Region::SvsmSegment(0), Fault::NoMemory)
-    );
-    assert_eq!(
-        refusal(|r| r.memory = Some(&memory[1..])),
-        (Region::Trampoline, Fault::NoMemory)
-    );
+    let memory = [region(0, 0xa_0000), region(1 << 39, (1 << 39) + (16 << 20))];
+    let plan = |memory| {
+        let mut request = request();
+        request.memory = Some(memory);
+        Plan::new(&request)
+    };
+    assert_sound(&plan(&memory).unwrap());
+    let fault = Fault::NoMemory;
+    let region = Region::SvsmSegment(0);
+    assert_eq!(plan(&memory[..1]), Err(Error::Region { region, fault }));
+    let region = Region::Trampoline;
+    assert_eq!(plan(&memory[1..]), Err(Error::Region { region, fault }));
 }
 
 prop_compose! {
