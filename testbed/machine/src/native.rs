@@ -18,6 +18,7 @@ use crate::vmcb::{Event, Intercept1, Intercept2, Vmcb};
 
 const APIC_BASE: u32 = 0x1b;
 const ICR: u32 = 0x830;
+const APIC_TIMER: u32 = 0x839;
 /// The bits of the interrupt command register that exist.
 const ICR_BITS: u64 = 0xffff_ffff_000c_cfff;
 const EFER: u32 = 0xc000_0080;
@@ -45,6 +46,8 @@ impl Personality for Native {
         }
         msr.guard_write(APIC_BASE);
         msr.guard_write(ICR);
+        // No secret, but TCG ends itself when a guest reads it while instructions are counted.
+        msr.guard_read(APIC_TIMER);
     }
 
     fn prepare(&self, vmcb: &mut Vmcb) {
@@ -77,7 +80,7 @@ impl Personality for Native {
             Exit::Svm => vcpu.inject(Event::UD),
             Exit::Io(io) => return port(&io, vcpu, hardware),
             Exit::Msr { write: true } => write_msr(vcpu, cpu, board, hardware),
-            Exit::Msr { write: false } => read_msr(vcpu),
+            Exit::Msr { write: false } => read_msr(vcpu, hardware),
             Exit::Shutdown => return Next::End(Ending::Shutdown),
             Exit::NestedFault { gpa, code } => return Next::End(Ending::BadAccess { gpa, code }),
             Exit::Invalid => return Next::End(Ending::InvalidState),
@@ -135,13 +138,14 @@ fn port(io: &Io, vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) -> Next {
     Next::Resume
 }
 
-fn read_msr(vcpu: &mut Vcpu<'_>) {
-    if vcpu.gprs.rcx & 0xffff_ffff == u64::from(EFER) {
-        vcpu.set_edx_eax(vcpu.vmcb.save.efer & !SVME);
-        vcpu.skip(2);
-    } else {
-        vcpu.inject(Event::GP);
-    }
+fn read_msr(vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) {
+    let value = match (vcpu.gprs.rcx & 0xffff_ffff) as u32 {
+        EFER => vcpu.vmcb.save.efer & !SVME,
+        APIC_TIMER => hardware.apic_timer(),
+        _ => return vcpu.inject(Event::GP),
+    };
+    vcpu.set_edx_eax(value);
+    vcpu.skip(2);
 }
 
 fn write_msr(vcpu: &mut Vcpu<'_>, cpu: usize, board: &Board, hardware: &mut impl Hardware) {

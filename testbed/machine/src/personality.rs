@@ -21,6 +21,9 @@ pub trait Hardware {
     /// Reads the base register of this CPU's APIC.
     fn apic_base(&mut self) -> u64;
 
+    /// Reads the current count of this CPU's APIC timer.
+    fn apic_timer(&mut self) -> u64;
+
     /// Sends an interrupt command, in x2APIC form.
     fn send(&mut self, command: u64);
 }

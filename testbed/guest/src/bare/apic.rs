@@ -9,6 +9,7 @@ const SPURIOUS: u32 = 0x80f;
 const COMMAND: u32 = 0x830;
 const TIMER: u32 = 0x832;
 const COUNT: u32 = 0x838;
+const CURRENT: u32 = 0x839;
 const DIVIDE: u32 = 0x83e;
 
 /// The vector that the guests use.
@@ -35,6 +36,12 @@ pub fn one_shot(ticks: u32) {
     wrmsr(DIVIDE, 0b1011);
     wrmsr(TIMER, u64::from(VECTOR));
     wrmsr(COUNT, u64::from(ticks));
+}
+
+/// What is left of the timer's count.
+#[must_use]
+pub fn count() -> u64 {
+    rdmsr(CURRENT)
 }
 
 /// An interrupt to a CPU.

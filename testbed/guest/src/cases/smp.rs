@@ -157,9 +157,17 @@ pub(super) fn interrupt() -> Result {
     )
 }
 
-/// The timer wakes a CPU from HLT, every time.
+/// The timer runs down, and wakes a CPU from HLT every time.
 pub(super) fn sleep() -> Result {
     apic::enable();
+    apic::one_shot(u32::MAX);
+    let before = apic::count();
+    apic::pause(100_000);
+    check(
+        "the timer stands still",
+        u64::from(apic::count() >= before),
+        0,
+    )?;
     for count in 1..100 {
         apic::one_shot(100_000);
         insn::sleep();

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "privileged instructions")]
 
 use crate::personality::Hardware;
-use core::arch::asm;
+use core::arch::{asm, global_asm};
 
 /// EFER.
 pub(super) const EFER: u32 = 0xc000_0080;
@@ -10,6 +10,7 @@ const APIC_BASE: u32 = 0x1b;
 const X2APIC_ID: u32 = 0x802;
 const X2APIC_SPURIOUS: u32 = 0x80f;
 const X2APIC_ICR: u32 = 0x830;
+const X2APIC_TIMER: u32 = 0x839;
 /// The APIC is on, and in x2APIC mode.
 const APIC_X2: u64 = 1 << 11 | 1 << 10;
 
@@ -74,6 +75,40 @@ pub(super) fn rdmsr(msr: u32) -> u64 {
     }
     u64::from(high) << 32 | u64::from(low)
 }
+
+unsafe extern "C" {
+    /// RDMSR of an MSR whose value comes from a clock.
+    ///
+    /// # Safety
+    /// The MSR exists.
+    fn rdmsr_of_clock(msr: u32) -> u64;
+}
+
+// TCG refuses to look at its clock in the middle of a translated block while it counts
+// instructions ("Bad icount read"), and does not know that RDMSR may look. With a breakpoint on
+// the same page, even one that is never reached, it translates one instruction at a time; then
+// every instruction may. DR0 is the guest's and stays as it was; L0's DR7 has nothing enabled.
+global_asm!(
+    r#"
+    .text
+    .balign 64
+rdmsr_of_clock:
+    mov r8, dr0
+    lea rax, [rip + 2f]
+    mov dr0, rax
+    mov eax, 0x402
+    mov dr7, rax
+    mov ecx, edi
+    rdmsr
+    mov r9d, 0x400
+    mov dr7, r9
+    mov dr0, r8
+    shl rdx, 32
+    or rax, rdx
+    ret
+2:  ud2
+    "#
+);
 
 /// WRMSR.
 ///
@@ -223,6 +258,11 @@ impl Hardware for Bare {
 
     fn apic_base(&mut self) -> u64 {
         rdmsr(APIC_BASE)
+    }
+
+    fn apic_timer(&mut self) -> u64 {
+        // SAFETY: the MSR exists on every CPU in x2APIC mode.
+        unsafe { rdmsr_of_clock(X2APIC_TIMER) }
     }
 
     fn send(&mut self, command: u64) {

@@ -25,6 +25,10 @@ impl Hardware for Fake {
         0xfee0_0d00
     }
 
+    fn apic_timer(&mut self) -> u64 {
+        0x1_2345
+    }
+
     fn send(&mut self, command: u64) {
         self.sent.push(command);
     }
@@ -145,6 +149,16 @@ fn interrupts_are_forwarded_and_messages_are_mailed() {
     assert!(setup.wrmsr(ICR, 0xc_4400));
     assert_eq!(setup.fake.sent, [icr::nmi_to(1), icr::nmi_to(2)]);
     assert!(!setup.wrmsr(ICR, 1 << 12));
+}
+
+#[test]
+fn the_apic_timer_is_read_for_the_guest() {
+    let mut setup = Setup::new();
+    let (_, vcpu) = setup.exit(Exit::Msr { write: false }, |vcpu| {
+        vcpu.gprs.rcx = u64::from(APIC_TIMER);
+    });
+    assert_eq!(vcpu.edx_eax(), 0x1_2345);
+    assert_eq!(vcpu.vmcb.save.rip, 0x102);
 }
 
 #[test]
