@@ -75,7 +75,12 @@ pub enum LayoutError {
 impl fmt::Display for LayoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Memory(memory) => write!(f, "{memory} bytes are no size of a guest's memory"),
+            Self::Memory(memory) => {
+                write!(
+                    f,
+                    "a guest has 32 MiB at least, in whole pages, and not {memory} bytes"
+                )
+            }
             Self::TooLittle { ram, memory } => {
                 write!(
                     f,
