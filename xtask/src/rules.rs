@@ -2,13 +2,18 @@
 //! documented features, the files that every crate has, and proofs that are not empty.
 
 mod graph;
+mod manifest;
 mod source;
+mod tree;
 
 use crate::ui;
 use crate::workspace::{self, Package};
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::ExitCode;
+
+/// The oldest Rust, as the root manifest has it.
+const MSRV: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// `cargo xtask rules`.
 pub(crate) fn command() -> Result<ExitCode> {
@@ -25,9 +30,10 @@ pub(crate) fn check() -> Result<usize> {
     graph::check(&packages, &mut report);
     for package in packages.iter().filter(|package| package.is_crate()) {
         files(package, &mut report);
-        features(package, &mut report);
     }
+    tree::check(&packages, &mut report);
     for package in &packages {
+        manifest::check(package, &mut report)?;
         source::check(package, &mut report)?;
     }
     if !report.broken.is_empty() {
@@ -74,20 +80,15 @@ fn files(package: &Package, report: &mut Report) {
     report.expect(std_by_design || library.contains("no_std"), || {
         format!("{}: is not no_std", package.name)
     });
-    let manifest = read(&package.dir.join("Cargo.toml"));
-    for words in [
-        "[package.metadata.docs.rs]",
-        "all-features = true",
-        "[lints]",
-        "version.workspace = true",
-    ] {
-        report.expect(manifest.contains(words), || {
-            format!("{}: its manifest lacks `{words}`", package.name)
-        });
-    }
     let readme = read(&package.dir.join("README.md"));
     report.expect(readme.contains("```"), || {
         format!("{}: its README shows no example", package.name)
+    });
+    report.expect(readme.contains(MSRV), || {
+        format!(
+            "{}: its README does not say that it needs Rust {MSRV}",
+            package.name
+        )
     });
     let examples = std::fs::read_dir(package.dir.join("examples"))
         .is_ok_and(|mut entries| entries.next().is_some());
@@ -96,54 +97,6 @@ fn files(package: &Package, report: &mut Report) {
     });
 }
 
-fn features(package: &Package, report: &mut Report) {
-    let manifest = read(&package.dir.join("Cargo.toml"));
-    for feature in &package.features {
-        report.expect(documented(&manifest, feature), || {
-            format!("{}: feature `{feature}` has no `##` comment", package.name)
-        });
-        let bad = feature.starts_with("no-")
-            || feature.starts_with("use-")
-            || feature.starts_with(|c: char| c.is_ascii_digit());
-        report.expect(!bad, || {
-            format!(
-                "{}: feature `{feature}` is not a noun for what comes in",
-                package.name
-            )
-        });
-    }
-}
-
-fn documented(manifest: &str, feature: &str) -> bool {
-    let mut previous = "";
-    for line in manifest.lines() {
-        let name = line
-            .split('=')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .trim_matches('"');
-        if line.contains('=') && name == feature {
-            return previous.starts_with("## ");
-        }
-        previous = line.trim();
-    }
-    false
-}
-
 fn read(file: &Path) -> String {
     std::fs::read_to_string(file).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_feature_needs_a_doc_comment_right_above_it() {
-        let manifest = "[features]\n## Text.\ngood = []\n# not a doc\nbad = []\n";
-        assert!(documented(manifest, "good"));
-        assert!(!documented(manifest, "bad"));
-        assert!(!documented(manifest, "missing"));
-    }
 }
