@@ -5,7 +5,7 @@ use crate::setup::Bare;
 use crate::workspace;
 use anyhow::Result;
 
-/// Builds every published `no_std` library for the bare machine, with no feature and with all of them.
+/// Builds, without a warning, every published `no_std` library for the bare machine, with no feature and with all of them.
 pub(crate) fn libraries(bare: &Bare) -> Result<usize> {
     let packages = workspace::packages()?;
     let libraries: Vec<&str> = packages
@@ -19,7 +19,7 @@ pub(crate) fn libraries(bare: &Bare) -> Result<usize> {
         for name in &libraries {
             cargo.args(["-p", name]);
         }
-        proc::run(&mut cargo)?;
+        proc::run_without_warnings(&mut cargo)?;
     }
     Ok(libraries.len())
 }

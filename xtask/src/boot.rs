@@ -38,9 +38,9 @@ pub(crate) struct Args {
     /// Run this image instead of building one.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// How long the run may take, in seconds; 0 for as long as it likes.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
+    /// How long the run may take, in seconds; 0 for as long as it likes [default: 60; with --gdb: 0]
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
     /// Wait for a debugger on this TCP port of the local host.
     #[arg(long, value_name = "PORT")]
     gdb: Option<u16>,
@@ -121,14 +121,10 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         "--log",
         &value(&args.log),
     ]);
-    run.args([
-        "--smp",
-        &args.smp.to_string(),
-        "--memory",
-        &args.memory,
-        "--timeout",
-        &args.timeout.to_string(),
-    ]);
+    run.args(["--smp", &args.smp.to_string(), "--memory", &args.memory]);
+    if let Some(seconds) = args.timeout {
+        run.args(["--timeout", &seconds.to_string()]);
+    }
     if let Some(text) = &args.append {
         run.args(["--append", text]);
     }

@@ -1,12 +1,19 @@
 //! `cargo xtask test`: the whole check, for people and for machines.
 
-use crate::setup::{self, Bare, Install};
-use crate::{bare, book, features, proc, rules, tools, ui, workspace};
-use anyhow::{Context, Result, bail};
-use std::process::{Command, ExitCode};
+mod stages;
+
+use crate::ui;
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+use std::time::Instant;
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask test
+  cargo xtask test --only fmt,rules,clippy
+  cargo xtask test --skip boot --keep-going")]
 pub(crate) struct Args {
     /// Run only the named stages (see --list).
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
@@ -38,62 +45,72 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "setup",
         what: "tools are there",
-        run: setup_stage,
+        run: stages::setup,
     },
     Stage {
         name: "fmt",
         what: "the code is formatted",
-        run: fmt,
+        run: stages::fmt,
     },
     Stage {
         name: "rules",
         what: "the house rules hold",
-        run: rules_stage,
+        run: stages::rules,
     },
     Stage {
         name: "clippy",
         what: "no lint warns",
-        run: clippy,
+        run: stages::clippy,
     },
     Stage {
         name: "host",
         what: "tests on the host, doc tests included",
-        run: host,
+        run: stages::host,
     },
     Stage {
         name: "loom",
         what: "every interleaving of the locks and queues",
-        run: loom,
+        run: stages::loom,
     },
     Stage {
         name: "docs",
         what: "documentation builds without a warning",
-        run: docs,
+        run: stages::docs,
     },
     Stage {
         name: "features",
         what: "every pair of features builds",
-        run: features_stage,
+        run: stages::features,
     },
     Stage {
         name: "bare",
         what: "every library builds for the bare machine",
-        run: bare_stage,
+        run: stages::bare,
     },
     Stage {
         name: "package",
         what: "every crate can be packaged",
-        run: package,
+        run: stages::package,
     },
     Stage {
         name: "deny",
         what: "licences, sources and duplicates of dependencies",
-        run: deny,
+        run: stages::deny,
     },
     Stage {
         name: "book",
         what: "the book builds",
-        run: book_stage,
+        run: stages::book,
+    },
+    Stage {
+        name: "fuzz",
+        what: "parsers survive their seeds and what grows from them",
+        run: stages::fuzz,
+    },
+    Stage {
+        name: "boot",
+        what: "the firmware boots on machines of all sizes, and every death has its verdict",
+        run: stages::boot,
     },
 ];
 
@@ -117,6 +134,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         (args.only.is_empty() || args.only.iter().any(|n| n == stage.name))
             && !args.skip.iter().any(|n| n == stage.name)
     };
+    let begun = Instant::now();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     let mut lines = Vec::new();
     for stage in STAGES.iter().filter(wanted) {
@@ -148,7 +166,9 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     println!("\n{}\n", lines.join("\n"));
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!(
-        "test result: {word}. {passed} passed; {failed} failed; {skipped} ignored; 0 measured; 0 filtered out"
+        "test result: {word}. {passed} passed; {failed} failed; {skipped} ignored; 0 measured; {} filtered out; finished in {}",
+        STAGES.len() - STAGES.iter().filter(wanted).count(),
+        ui::elapsed(begun)
     );
     Ok(if failed == 0 {
         ExitCode::SUCCESS
@@ -159,145 +179,4 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
 
 fn passed(detail: impl Into<String>) -> Result<Done> {
     Ok(Done::Passed(detail.into()))
-}
-
-fn cargo(args: &[&str]) -> Command {
-    let mut cargo = proc::cargo();
-    cargo.args(args).current_dir(workspace::root());
-    cargo
-}
-
-fn setup_stage() -> Result<Done> {
-    let qemu = setup::qemu(Install::Allowed)?;
-    Bare::find(Install::Allowed)?;
-    passed(format!(
-        "QEMU {}.{}, a bare-metal core and a linker",
-        qemu.version.0, qemu.version.1
-    ))
-}
-
-fn fmt() -> Result<Done> {
-    proc::run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    passed("rustfmt")
-}
-
-fn rules_stage() -> Result<Done> {
-    passed(format!("{} checks", rules::check()?))
-}
-
-fn clippy() -> Result<Done> {
-    proc::run(&mut cargo(&[
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-        "--all-features",
-        "--",
-        "-Dwarnings",
-    ]))?;
-    passed("all targets, all features")
-}
-
-fn host() -> Result<Done> {
-    proc::run(&mut cargo(&[
-        "test",
-        "--quiet",
-        "--workspace",
-        "--all-features",
-    ]))?;
-    passed("all packages")
-}
-
-/// Crates with loom models: a test target named `loom…`, or unit tests under `cfg(loom)`.
-fn loom() -> Result<Done> {
-    let mut names = Vec::new();
-    for package in workspace::packages()? {
-        let manifest = std::fs::read_to_string(package.dir.join("Cargo.toml"))
-            .context("cannot read a manifest")?;
-        if package.is_crate() && manifest.contains("cfg(loom)") {
-            let mut test = cargo(&[
-                "test",
-                "--quiet",
-                "--release",
-                "--tests",
-                "-p",
-                &package.name,
-                "loom",
-            ]);
-            test.env("RUSTFLAGS", "--cfg loom")
-                .env("LOOM_MAX_PREEMPTIONS", "3");
-            test.arg("--target-dir")
-                .arg(workspace::target_dir()?.join("loom"));
-            proc::run(&mut test)?;
-            names.push(package.name);
-        }
-    }
-    passed(names.join(", "))
-}
-
-fn docs() -> Result<Done> {
-    let mut doc = cargo(&[
-        "doc",
-        "--quiet",
-        "--workspace",
-        "--no-deps",
-        "--all-features",
-    ]);
-    proc::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))?;
-    passed("rustdoc")
-}
-
-fn features_stage() -> Result<Done> {
-    passed(format!("{} sets", features::powerset()?))
-}
-
-fn bare_stage() -> Result<Done> {
-    passed(format!(
-        "{} libraries, without and with all features",
-        bare::libraries(&Bare::find(Install::Allowed)?)?
-    ))
-}
-
-fn package() -> Result<Done> {
-    // The build of each package from its archive is what the stages above did from the tree.
-    let mut package = cargo(&[
-        "package",
-        "--quiet",
-        "--workspace",
-        "--no-verify",
-        "--allow-dirty",
-    ]);
-    for unpublished in workspace::packages()?
-        .iter()
-        .filter(|package| !package.published)
-    {
-        package.args(["--exclude", &unpublished.name]);
-    }
-    proc::run(&mut package)?;
-    passed("cargo package")
-}
-
-fn deny() -> Result<Done> {
-    let tool = match tools::CARGO_DENY.find() {
-        Ok(tool) => tool,
-        Err(error) => return Ok(Done::Skipped(error.to_string())),
-    };
-    let mut deny = Command::new(tool);
-    deny.args([
-        "--log-level",
-        "error",
-        "check",
-        "bans",
-        "licenses",
-        "sources",
-    ]);
-    proc::run(deny.current_dir(workspace::root()))?;
-    passed("bans, licences, sources; the advisory database cannot be reached everywhere")
-}
-
-fn book_stage() -> Result<Done> {
-    match tools::MDBOOK.find() {
-        Ok(_) => book::build().and_then(|()| passed("mdbook")),
-        Err(error) => Ok(Done::Skipped(error.to_string())),
-    }
 }

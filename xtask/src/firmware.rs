@@ -28,22 +28,18 @@ impl Programs {
     /// Builds all of them.
     pub(crate) fn build(bare: &Bare) -> Result<Self> {
         for (what, packages) in GROUPS {
-            let start = ui::step(&format!("building {what}"));
-            let mut cargo = bare.cargo("build")?;
-            cargo.args(["--profile", "firmware", "--quiet", "--bins"]);
-            for package in *packages {
-                cargo.args(["-p", package]);
-            }
-            // The log decoder reads levels and texts from the programs; the filter must let all of them in.
-            cargo.env("DEFMT_LOG", "trace");
-            proc::run(&mut cargo)?;
-            ui::note(&format!("done in {}", ui::elapsed(start)));
+            group(bare, what, packages)?;
         }
         let dir = workspace::target_dir()?
             .join("bare")
             .join(BARE_TARGET)
             .join("firmware");
         Ok(Self { dir })
+    }
+
+    /// Builds the small guests of the software machine beside them.
+    pub(crate) fn build_guests(bare: &Bare) -> Result<()> {
+        group(bare, "the small guests", &["svsm-testbed-guest"])
     }
 
     /// The ELF file of a program.
@@ -61,6 +57,20 @@ impl Programs {
     }
 }
 
+fn group(bare: &Bare, what: &str, packages: &[&str]) -> Result<()> {
+    let start = ui::step(&format!("building {what}"));
+    let mut cargo = bare.cargo("build")?;
+    cargo.args(["--profile", "firmware", "--quiet", "--bins"]);
+    for package in packages {
+        cargo.args(["-p", package]);
+    }
+    // The log decoder reads levels and texts from the programs; the filter must let all of them in.
+    cargo.env("DEFMT_LOG", "trace");
+    proc::run_without_warnings(&mut cargo)?;
+    ui::note(&format!("done in {}", ui::elapsed(start)));
+    Ok(())
+}
+
 /// An image on disk.
 #[derive(Debug)]
 pub(crate) struct Image {
@@ -68,6 +78,8 @@ pub(crate) struct Image {
     pub(crate) file: PathBuf,
     /// The list of its programs, for decoding its log.
     pub(crate) symbols: PathBuf,
+    /// The names of its programs.
+    pub(crate) programs: Vec<String>,
     /// What it is made of.
     pub(crate) report: Report,
 }
@@ -79,8 +91,8 @@ pub(crate) fn image(programs: &Programs, loader: Loader, debug: bool) -> Result<
     manifest.debug = debug;
     let mut names = vec!["svsm".to_owned(), "stage2".to_owned()];
     names.extend(manifest.services.iter().map(|service| service.name.clone()));
-    for name in names {
-        manifest.replace_elf(&name, &programs.elf(&name)?)?;
+    for name in &names {
+        manifest.replace_elf(name, &programs.elf(name)?)?;
     }
     let image = svsm_igvm::build(&manifest, &svsm_igvm::Options::new(loader))?;
     let dir = workspace::target_dir()?.join("images");
@@ -97,6 +109,7 @@ pub(crate) fn image(programs: &Programs, loader: Loader, debug: bool) -> Result<
     Ok(Image {
         file,
         symbols,
+        programs: names,
         report: image.report,
     })
 }

@@ -4,14 +4,21 @@
 //! the parts that `test` is made of, and what a maintainer does now and then.
 
 mod bare;
+mod bench;
 mod book;
 mod boot;
+mod boots;
 mod check;
+mod docs;
 mod features;
 mod firmware;
+mod fuzz;
+mod image;
+mod measure;
 mod proc;
 mod rules;
 mod setup;
+mod soak;
 mod tools;
 mod ui;
 mod workspace;
@@ -38,12 +45,22 @@ enum Verb {
     Boot(boot::Args),
     /// Look for QEMU, a bare-metal `core` and a linker; install what is missing or name the command.
     Setup(setup::Args),
-    /// Run every check: format, lints, tests, documentation, features, rules, packaging.
+    /// Run every check: format, lints, tests, documentation, features, rules, packaging, fuzzing, boots.
     Test(check::Args),
+    /// Build the firmware's image and say what it is made of.
+    Image(image::Args),
+    /// Count pages, bytes and instructions.
+    Measure(measure::Args),
+    /// Run a long series that the gate has no time for.
+    Soak(soak::Args),
+    /// Run the fuzz targets, each for a while.
+    Fuzz(fuzz::Args),
     /// Check what a program can check of the house rules.
     Rules,
     /// Build the book into book/book.
     Book,
+    /// Build the documentation of all packages into target/doc.
+    Docs,
     /// Build every pair of features of every published crate.
     Features,
 }
@@ -53,8 +70,13 @@ fn main() -> ExitCode {
         Verb::Boot(args) => boot::command(&args),
         Verb::Setup(args) => setup::command(&args),
         Verb::Test(args) => check::command(&args),
+        Verb::Image(args) => image::command(&args),
+        Verb::Measure(args) => measure::command(&args),
+        Verb::Soak(args) => soak::command(&args),
+        Verb::Fuzz(args) => fuzz::command(&args),
         Verb::Rules => rules::command(),
         Verb::Book => book::command(),
+        Verb::Docs => docs::command(),
         Verb::Features => features::command(),
     };
     match outcome {

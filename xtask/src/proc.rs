@@ -18,6 +18,29 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// A command of cargo that must succeed without a warning. A flag that turns warnings into errors would make cargo
+/// build everything anew, dependencies included; what it prints tells as well.
+pub(crate) fn run_without_warnings(command: &mut Command) -> Result<()> {
+    let shown = show(command);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{shown}`"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    eprint!("{said}");
+    if !output.status.success() {
+        bail!("`{shown}` failed ({})", output.status);
+    }
+    if said.lines().any(is_warning) {
+        bail!("`{shown}` has warnings");
+    }
+    Ok(())
+}
+
+fn is_warning(line: &str) -> bool {
+    line.starts_with("warning:") || line.starts_with("warning[")
+}
+
 /// The standard output of a command that must succeed. Its standard error goes where ours goes.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
     let shown = show(command);
@@ -93,6 +116,16 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.starts_with("`false now` failed"), "{error}");
+    }
+
+    #[test]
+    fn a_warning_is_a_failure_where_none_may_be() {
+        let say = |text: &str| {
+            let script = format!("echo '{text}' >&2");
+            run_without_warnings(Command::new("sh").args(["-c", &script]))
+        };
+        assert!(say("warning: unused import").is_err());
+        assert!(say("nothing to warn of").is_ok());
     }
 
     #[test]

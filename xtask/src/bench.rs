@@ -1,0 +1,115 @@
+//! A bench on which the firmware is run again and again: QEMU, the software machine and one image.
+
+use crate::firmware::{self, Image, Programs};
+use crate::setup::{self, Bare, Install};
+use anyhow::Result;
+use core::fmt;
+use core::time::Duration;
+use std::path::PathBuf;
+use svsm_igvm::Loader;
+use svsm_testbed::{Images, Outcome, Run};
+
+const MIB: u64 = 1 << 20;
+
+/// The sizes of machines that the firmware must boot on: processors, and memory in MiB.
+pub(crate) const SIZES: &[Size] = &[
+    Size::new(1, 64),
+    Size::new(1, 256),
+    Size::new(1, 4096),
+    Size::new(2, 64),
+    Size::new(2, 256),
+    Size::new(2, 4096),
+    Size::new(4, 64),
+    Size::new(4, 256),
+    Size::new(4, 4096),
+];
+
+/// The size of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Its processors.
+    pub(crate) cpus: u32,
+    /// Its memory.
+    pub(crate) mib: u64,
+}
+
+impl Size {
+    const fn new(cpus: u32, mib: u64) -> Self {
+        Self { cpus, mib }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let processors = if self.cpus == 1 {
+            "processor"
+        } else {
+            "processors"
+        };
+        write!(f, "{} {processors}, {} MiB", self.cpus, self.mib)
+    }
+}
+
+/// What all runs have in common.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    qemu: PathBuf,
+    machine: PathBuf,
+    /// The firmware's programs.
+    pub(crate) programs: Programs,
+    /// Its image for the software machine.
+    pub(crate) image: Image,
+    debug_image: Image,
+}
+
+impl Bench {
+    /// Builds everything.
+    pub(crate) fn build() -> Result<Self> {
+        let qemu = setup::qemu(Install::Allowed)?.program;
+        let programs = Programs::build(&Bare::find(Install::Allowed)?)?;
+        Ok(Self {
+            qemu,
+            machine: programs.elf("svsm-machine")?,
+            image: firmware::image(&programs, Loader::Machine, false)?,
+            debug_image: firmware::image(&programs, Loader::Machine, true)?,
+            programs,
+        })
+    }
+
+    /// A run of the firmware's image.
+    pub(crate) fn run(&self, size: Size) -> Result<Run> {
+        self.run_image(&self.image, size)
+    }
+
+    /// A run of the firmware's image for debugging.
+    pub(crate) fn run_debug(&self, size: Size) -> Result<Run> {
+        self.run_image(&self.debug_image, size)
+    }
+
+    fn run_image(&self, image: &Image, size: Size) -> Result<Run> {
+        let mut images = Images::new();
+        images.add_symbols(&image.symbols)?;
+        Ok(self.run_file(image.file.clone(), size).images(images))
+    }
+
+    /// A run of some other image, which may be anything.
+    pub(crate) fn run_file(&self, file: PathBuf, size: Size) -> Run {
+        Run::new(file)
+            .qemu(&self.qemu)
+            .machine_elf(&self.machine)
+            .cpus(size.cpus)
+            .memory(size.mib * MIB)
+            .timeout(Duration::from_secs(120))
+    }
+}
+
+/// The end of a log, for whoever has to find out why a run went wrong.
+pub(crate) fn tail(outcome: &Outcome) -> String {
+    const LINES: usize = 15;
+    let from = outcome.log.len().saturating_sub(LINES);
+    let lines = outcome.log.iter().skip(from).map(|line| {
+        let image = line.image.as_deref().unwrap_or("-");
+        format!("    {image}: {}\n", line.message)
+    });
+    lines.collect()
+}

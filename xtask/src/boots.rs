@@ -1,0 +1,227 @@
+//! The whole, end to end: the firmware's image on machines of all sizes, and deaths that must end in the
+//! right verdict.
+
+use crate::bench::{self, Bench, SIZES, Size};
+use crate::firmware::Programs;
+use crate::setup::{Bare, Install};
+use crate::{proc, ui, workspace};
+use anyhow::{Context, Result, bail};
+use core::time::Duration;
+use std::path::Path;
+use std::time::Instant;
+use svsm_testbed::images::TraceEntry;
+use svsm_testbed::verdict::Crash;
+use svsm_testbed::{Cancel, Outcome, Run, Verdict};
+
+/// How many runs of the suite did as they should.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Those that did.
+    pub(crate) passed: usize,
+    failed: usize,
+}
+
+/// A run that must end in a certain way.
+struct Case {
+    name: String,
+    run: Run,
+    /// What the end must be, in words.
+    wanted: &'static str,
+    ends_so: fn(&Outcome) -> bool,
+}
+
+/// Runs the suite, one line a run. Fails if one of them ends as it should not.
+pub(crate) fn suite() -> Result<Tally> {
+    let bench = Bench::build()?;
+    let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
+    let mut cases = Vec::new();
+    for size in SIZES {
+        let name = format!("boots with {size}");
+        cases.push(Case::new(&name, bench.run(*size)?, "passed", |outcome| {
+            outcome.verdict.is_passed() && outcome.dropped_records == 0
+        }));
+    }
+    cases.extend(refusals(&bench, scratch.path())?);
+    cases.extend(endings(&bench)?);
+    cases.extend(deaths(&bench)?);
+    println!("\nrunning {} boots", cases.len());
+    let mut tally = Tally::default();
+    for case in cases {
+        let start = Instant::now();
+        let outcome = case.run.start(&mut |_| ());
+        let (word, detail) = match &outcome {
+            Ok(outcome) if (case.ends_so)(outcome) => {
+                tally.passed += 1;
+                ("ok", String::new())
+            }
+            Ok(outcome) => {
+                tally.failed += 1;
+                let (wanted, is) = (case.wanted, &outcome.verdict);
+                let log = bench::tail(outcome);
+                ("FAILED", format!("    wanted: {wanted}; is: {is}\n{log}"))
+            }
+            Err(error) => {
+                tally.failed += 1;
+                ("FAILED", format!("    {error}\n"))
+            }
+        };
+        println!("test {} ... {word} ({})", case.name, ui::elapsed(start));
+        print!("{detail}");
+    }
+    let word = if tally.failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {word}. {} passed; {} failed\n",
+        tally.passed, tally.failed
+    );
+    if tally.failed > 0 {
+        bail!("{} boots did not end as they should", tally.failed);
+    }
+    guests(&bench)?;
+    Ok(tally)
+}
+
+/// The small guests of the software machine, each of which tries or dies of one thing.
+fn guests(bench: &Bench) -> Result<()> {
+    Programs::build_guests(&Bare::find(Install::Allowed)?)?;
+    let mut test = proc::cargo();
+    test.args([
+        "test",
+        "--quiet",
+        "-p",
+        "svsm-testbed-guest",
+        "--test",
+        "native",
+    ])
+    .args(["--", "--test-threads", "1"])
+    .env("SVSM_BARE_DIR", bench.programs.dir())
+    .current_dir(workspace::root());
+    proc::run(&mut test)
+}
+
+impl Case {
+    fn new(name: &str, run: Run, wanted: &'static str, ends_so: fn(&Outcome) -> bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            run,
+            wanted,
+            ends_so,
+        }
+    }
+}
+
+/// The smallest machine, for runs that do not get far.
+const SMALL: Size = Size { cpus: 1, mib: 64 };
+
+/// Damaged images.
+fn refusals(bench: &Bench, scratch: &Path) -> Result<Vec<Case>> {
+    let whole = std::fs::read(&bench.image.file).context("cannot read the image")?;
+    let mut damaged = whole.clone();
+    *damaged.get_mut(0x40).context("the image is too small")? ^= 0x10;
+    let (half, _) = whole.split_at(whole.len() / 2);
+    let images: [(&str, &str, &[u8]); 3] = [
+        ("refuses an image with one wrong bit", "bit.igvm", &damaged),
+        ("refuses half an image", "half.igvm", half),
+        ("refuses a file of zeros", "zeros.igvm", &[0; 8192]),
+    ];
+    let mut cases = Vec::new();
+    for (name, file, bytes) in images {
+        let file = scratch.join(file);
+        std::fs::write(&file, bytes).context("cannot write a damaged image")?;
+        let run = bench.run_file(file, SMALL);
+        cases.push(Case::new(name, run, "load error", |outcome| {
+            matches!(outcome.verdict, Verdict::LoadError { .. })
+        }));
+    }
+    Ok(cases)
+}
+
+/// Ends that are not the firmware's doing.
+fn endings(bench: &Bench) -> Result<Vec<Case>> {
+    let cancel = Cancel::default();
+    cancel.cancel();
+    Ok(vec![
+        Case::new(
+            "ends a machine that stands still when its time is over",
+            bench
+                .run(SMALL)?
+                .qemu_arg("-S")
+                .timeout(Duration::from_secs(1)),
+            "timed out",
+            |outcome| {
+                outcome.verdict == Verdict::TimedOut && outcome.wall_time < Duration::from_secs(20)
+            },
+        ),
+        Case::new(
+            "ends when somebody stops it",
+            bench.run(SMALL)?.cancel(cancel),
+            "interrupted",
+            |outcome| outcome.verdict == Verdict::Interrupted,
+        ),
+        Case::new(
+            "says that QEMU failed",
+            bench.run(SMALL)?.qemu_arg("-no-such-option"),
+            "QEMU failed",
+            |outcome| matches!(outcome.verdict, Verdict::QemuFailed { .. }),
+        ),
+        Case::new(
+            "misses a text that never came",
+            bench.run(SMALL)?.expect("no firmware says this"),
+            "unmet",
+            |outcome| matches!(outcome.verdict, Verdict::Unmet { .. }),
+        ),
+    ])
+}
+
+/// Deaths of the firmware, which an image for debugging dies when it is asked to.
+fn deaths(bench: &Bench) -> Result<Vec<Case>> {
+    let die = |name: &str, how: &str, ends_so| -> Result<Case> {
+        let run = bench
+            .run_debug(SMALL)?
+            .command_line(format!("selftest={how}"));
+        Ok(Case::new(name, run, "a death with its place", ends_so))
+    };
+    Ok(vec![
+        die("tells where it panicked, and why", "panic", |outcome| {
+            matches!(&outcome.verdict, Verdict::Panicked(panic)
+                if panic.location.contains("selftest.rs")
+                    && panic.message.is_some()
+                    && names(&panic.trace, "die_by_panic"))
+        })?,
+        die("tells where it faulted", "fault", |outcome| {
+            matches!(&outcome.verdict, Verdict::Panicked(panic)
+                if names(&panic.trace, "die_by_fault"))
+        })?,
+        die(
+            "tells that all processors halted for good",
+            "hang",
+            |outcome| {
+                matches!(
+                    outcome.verdict,
+                    Verdict::Crashed {
+                        how: Crash::Halted,
+                        ..
+                    }
+                )
+            },
+        )?,
+    ])
+}
+
+fn names(trace: &[TraceEntry], function: &str) -> bool {
+    let mut names = trace.iter().filter_map(|entry| entry.function.as_ref());
+    names.any(|name| name.contains(function))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_cover_the_corners() {
+        for cpus in [1, 2, 4] {
+            for mib in [64, 256, 4096] {
+                assert!(SIZES.contains(&Size { cpus, mib }));
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What each stage of the whole check does.
+
+use super::{Done, passed};
+use crate::setup::{self, Bare, Install};
+use crate::{
+    bare, book, boots, docs as documentation, features, fuzz, proc, rules, tools, workspace,
+};
+use anyhow::{Result, ensure};
+use std::process::Command;
+
+/// How long the gate runs each fuzz target: enough to try every seed and some thousands of their kin.
+const FUZZ_SECONDS: u32 = 5;
+
+fn cargo(args: &[&str]) -> Command {
+    let mut cargo = proc::cargo();
+    cargo.args(args).current_dir(workspace::root());
+    cargo
+}
+
+pub(super) fn setup() -> Result<Done> {
+    let qemu = setup::qemu(Install::Allowed)?;
+    Bare::find(Install::Allowed)?;
+    passed(format!(
+        "QEMU {}.{}, a bare-metal core and a linker",
+        qemu.version.0, qemu.version.1
+    ))
+}
+
+pub(super) fn fmt() -> Result<Done> {
+    proc::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    passed("rustfmt")
+}
+
+pub(super) fn rules() -> Result<Done> {
+    passed(format!("{} checks", rules::check()?))
+}
+
+pub(super) fn clippy() -> Result<Done> {
+    proc::run(&mut cargo(&[
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--",
+        "-Dwarnings",
+    ]))?;
+    passed("all targets, all features")
+}
+
+pub(super) fn host() -> Result<Done> {
+    proc::run(&mut cargo(&[
+        "test",
+        "--quiet",
+        "--workspace",
+        "--all-features",
+    ]))?;
+    passed("all packages")
+}
+
+/// Models are the test target `loom` of a crate: everything in it runs under `cfg(loom)` only.
+pub(super) fn loom() -> Result<Done> {
+    let mut names = Vec::new();
+    for package in workspace::packages()? {
+        if package.dir.join("tests/loom.rs").is_file() {
+            names.push(package.name);
+        }
+    }
+    ensure!(!names.is_empty(), "no crate has a loom model");
+    let mut test = cargo(&["test", "--quiet", "--release", "--test", "loom"]);
+    for name in &names {
+        test.args(["-p", name]);
+    }
+    // Flags are part of what cargo calls a build: elsewhere, or everything else would be built anew.
+    test.arg("--target-dir")
+        .arg(workspace::target_dir()?.join("loom"))
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("LOOM_MAX_PREEMPTIONS", "3");
+    proc::run(&mut test)?;
+    passed(names.join(", "))
+}
+
+pub(super) fn docs() -> Result<Done> {
+    documentation::build()?;
+    passed("rustdoc")
+}
+
+pub(super) fn features() -> Result<Done> {
+    passed(format!("{} sets", features::powerset()?))
+}
+
+pub(super) fn bare() -> Result<Done> {
+    passed(format!(
+        "{} libraries, without and with all features",
+        bare::libraries(&Bare::find(Install::Allowed)?)?
+    ))
+}
+
+pub(super) fn package() -> Result<Done> {
+    proc::run(&mut cargo(&[
+        "package",
+        "--quiet",
+        "--workspace",
+        // The build of each package from its archive is what the other stages did from the tree.
+        "--no-verify",
+        // So that a change can be tried before it is committed.
+        "--allow-dirty",
+    ]))?;
+    passed("cargo package")
+}
+
+pub(super) fn deny() -> Result<Done> {
+    let tool = match tools::CARGO_DENY.find() {
+        Ok(tool) => tool,
+        Err(error) => return Ok(Done::Skipped(error.to_string())),
+    };
+    let mut deny = Command::new(tool);
+    deny.args([
+        "--log-level",
+        "error",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]);
+    proc::run(deny.current_dir(workspace::root()))?;
+    passed("bans, licences, sources; the advisory database cannot be reached everywhere")
+}
+
+pub(super) fn book() -> Result<Done> {
+    match tools::MDBOOK.find() {
+        Ok(_) => book::build().and_then(|()| passed("mdbook")),
+        Err(error) => Ok(Done::Skipped(error.to_string())),
+    }
+}
+
+pub(super) fn fuzz() -> Result<Done> {
+    if let Some(why) = fuzz::missing() {
+        return Ok(Done::Skipped(why));
+    }
+    let targets = fuzz::targets()?;
+    fuzz::run(&targets, FUZZ_SECONDS)?;
+    passed(format!("{} targets, {FUZZ_SECONDS} s each", targets.len()))
+}
+
+pub(super) fn boot() -> Result<Done> {
+    let tally = boots::suite()?;
+    passed(format!("{} boots, and the small guests", tally.passed))
+}
