@@ -306,6 +306,22 @@ impl<T, const TASKS: usize, const CPUS: usize> Scheduler<T, TASKS, CPUS> {
         Ok(self.free(child.number()).map(|payload| (code, payload)))
     }
 
+    /// Nobody will ask for the exit code of this child: its parent has closed what it would have asked by.
+    ///
+    /// # Errors
+    /// [`SysError::NOT_FOUND`] if that is no child of `parent`.
+    pub fn disown(&mut self, parent: TaskId, child: TaskId) -> Result<(), SysError> {
+        let task = self
+            .task(child)
+            .filter(|task| task.parent == Some(parent))
+            .ok_or(SysError::NOT_FOUND)?;
+        task.parent = None;
+        if matches!(task.state, State::Ended(_)) {
+            self.orphans += 1;
+        }
+        Ok(())
+    }
+
     /// What the firmware kept for a task that has ended and whose exit code nobody will ask for;
     /// `None` if there is none.
     pub fn reap_orphan(&mut self) -> Option<T> {
