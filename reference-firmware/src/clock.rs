@@ -1,6 +1,7 @@
-//! Time since the start, by the time-stamp counter.
+//! Time since the reset, by the time-stamp counter.
 
 use core::hint;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use svsm_platform::cpu::cpuid::{self, Processor};
 use svsm_platform::native::{self, CounterClock, Tsc};
@@ -9,6 +10,8 @@ use svsm_platform::seam::{Clock, Hertz};
 
 use crate::machine;
 
+/// The latest moment that anybody has seen.
+static LATEST: AtomicU64 = AtomicU64::new(0);
 static CLOCK: OnceCell<CounterClock<Tsc>> = OnceCell::new();
 
 /// Finds out how fast the counter runs: the processor says it, or another timer shows it.
@@ -24,11 +27,13 @@ pub(crate) fn set_up() -> svsm_platform::Result<Hertz> {
     Ok(rate)
 }
 
-/// Nanoseconds of the counter; zero before it was set up.
+/// Nanoseconds since the machine's reset, as its counter says; zero before that was set up. No CPU sees time go back, even
+/// where their counters differ.
 pub(crate) fn now_ns() -> u64 {
-    CLOCK
+    let now = CLOCK
         .value()
-        .map_or(0, |clock| clock.rate().to_ns(clock.now().as_u64()))
+        .map_or(0, |clock| clock.rate().to_ns(clock.now().as_u64()));
+    LATEST.fetch_max(now, Ordering::Relaxed).max(now)
 }
 
 /// Waits at least that long.

@@ -84,17 +84,21 @@ pub(crate) fn handle(vector: Vector, frame: &TrapFrame) {
             end();
             user::tick(frame);
         }
-        // A host that injects what nobody asked for is no reason to stop, nor to fill the log.
-        other => {
-            if UNASKED.fetch_add(1, Ordering::Relaxed) == 0 {
-                warn!(
-                    public,
-                    "interrupt {=u8:#x} was not asked for; more are dropped and counted", other
-                );
-            }
+        _ => {
+            count_unasked();
             end();
         }
     }
+}
+
+/// A host that injects what nobody asked for is no reason to stop, nor to fill the log.
+pub(crate) fn count_unasked() {
+    UNASKED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many interrupts were dropped because nobody asked for them.
+pub(crate) fn unasked() -> u64 {
+    UNASKED.load(Ordering::Relaxed)
 }
 
 fn end() {

@@ -84,19 +84,23 @@ pub(crate) fn process_text(image: ImageId, class: Class, text: &str) {
 
 /// Runs `write` with the channel, for who must not wait for ever: a panic may have interrupted the holder of the lock. Then it
 /// gets a channel of its own to the same port; a torn record costs less than a death without words.
-pub(crate) fn in_emergency(write: impl FnOnce(&mut Channel<Console, Vec<u8>>, Stamp)) {
+///
+/// `silence` stops the other CPUs. It comes after the lock, so that none of them is stopped while it holds it.
+pub(crate) fn in_emergency(
+    silence: impl FnOnce(),
+    write: impl FnOnce(&mut Channel<Console, Vec<u8>>, Stamp),
+) {
     for _ in 0..EMERGENCY_TRIES {
         if let Some(mut channel) = CHANNEL.try_lock() {
-            write(&mut channel, stamp());
-            return;
+            silence();
+            return write(&mut channel, stamp());
         }
         insn::pause();
     }
+    silence();
     let debug = DEBUG.load(Ordering::Relaxed);
-    write(
-        &mut Channel::new(Console::open(), Vec::new(), shown(debug)),
-        stamp(),
-    );
+    let mut own = Channel::new(Console::open(), Vec::new(), shown(debug));
+    write(&mut own, stamp());
 }
 
 fn stamp() -> Stamp {

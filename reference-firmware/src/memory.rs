@@ -38,6 +38,7 @@ pub(crate) struct Memory {
     frames: Frames,
     window: DirectWindow,
     kernel: SpinLock<PageTable, LocalIrq>,
+    cr3: Cr3,
 }
 
 static MEMORY: OnceCell<Memory> = OnceCell::new();
@@ -94,6 +95,7 @@ pub(crate) fn take_over(
         .editor(&mut &frames, &window)
         .populate(common)
         .map_err(|stopped| stopped.cause)?;
+    let cr3 = kernel.cr3()?;
     let kernel = SpinLock::new(kernel, LocalIrq);
     stack::know_boot_stack(handoff.boot_stack.gva_range());
     MEMORY
@@ -101,6 +103,7 @@ pub(crate) fn take_over(
             frames,
             window,
             kernel,
+            cr3,
         })
         .map_err(|_| bug)
 }
@@ -159,11 +162,8 @@ impl Memory {
     }
 
     /// The value of CR3 for kernel code that belongs to no process.
-    ///
-    /// # Errors
-    /// The root cannot be encoded, which `take_over` would have found.
-    pub(crate) fn kernel_cr3(&self) -> svsm_mm::Result<Cr3> {
-        self.kernel.lock().cr3()
+    pub(crate) const fn kernel_cr3(&self) -> Cr3 {
+        self.cr3
     }
 
     /// How many bytes of frames are free, and how many there are.

@@ -3,20 +3,20 @@
 
 use core::fmt::Write;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use svsm_log::{Class, Kind, PanicLocation, Record, StackTrace};
 use svsm_platform::cpu::insn;
 use svsm_platform::seam::{Reason, Terminate};
 
-use crate::{interrupt, log, machine};
+use crate::{cpu, interrupt, log, machine};
 
-/// Set by the first CPU that panics: the others stay silent, and so does a panic in here.
-static ENDING: AtomicBool = AtomicBool::new(false);
+/// The first CPU that panics, plus one: the others stop, and a panic in here ends without words.
+static ENDING: AtomicU32 = AtomicU32::new(0);
 
 /// Whether some CPU is ending the machine.
 pub(crate) fn is_ending() -> bool {
-    ENDING.load(Ordering::Relaxed)
+    ENDING.load(Ordering::Relaxed) != 0
 }
 
 #[panic_handler]
@@ -48,9 +48,9 @@ pub(crate) fn end(
     at_instruction: Option<u64>,
     trace: Backtrace,
 ) -> ! {
-    if !ENDING.swap(true, Ordering::Relaxed) {
-        interrupt::stop_others();
-        log::in_emergency(|channel, stamp| {
+    let me = cpu::index().as_u32().wrapping_add(1);
+    match ENDING.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => log::in_emergency(interrupt::stop_others, |channel, stamp| {
             channel.send(stamp, |writer| writer.panic(stamp, at));
             let payload = message.as_bytes();
             channel.submit(&Record {
@@ -63,7 +63,10 @@ pub(crate) fn end(
                 Some(rip) => writer.stack_trace_at(stamp, rip, trace),
                 None => writer.stack_trace(stamp, trace),
             });
-        });
+        }),
+        // Another one is telling what happened to it.
+        Err(other) if other != me => cpu::halt(),
+        Err(_) => {}
     }
     machine::terminator().fatal(Reason::General)
 }

@@ -8,13 +8,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::arch::naked_asm;
 use core::mem::ManuallyDrop;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use svsm_irq::apic::{ApicId, Command, StartPage, Target};
 use svsm_platform::addr::{Gpa, Gva};
 use svsm_platform::claim::Claim;
 use svsm_platform::once::OnceCell;
 use svsm_platform::percpu::CpuIndex;
+use svsm_stage2::ApFault;
 use svsm_stage2::ap::{ApStart, StartSignal, Timing};
 use svsm_stage2::handoff::Handoff;
 use svsm_stage2::mailbox::{Mailbox, Order};
@@ -29,11 +30,13 @@ pub(crate) const MAX_CPUS: usize = 64;
 
 /// The identities of the CPUs that run, by index.
 static IDS: OnceCell<Vec<ApicId>> = OnceCell::new();
-static ONLINE: AtomicUsize = AtomicUsize::new(1);
+/// One bit for each CPU that runs.
+static ARRIVED: AtomicU64 = AtomicU64::new(1);
+const _: () = assert!(MAX_CPUS <= 64);
 
 /// How many CPUs run.
 pub(crate) fn online() -> usize {
-    ONLINE.load(Ordering::Acquire)
+    ARRIVED.load(Ordering::Acquire).count_ones() as usize
 }
 
 /// The identity of a CPU.
@@ -93,9 +96,7 @@ pub(crate) fn start_others(handoff: &Handoff) -> Result<usize, Failure> {
     // SAFETY: the builder mapped a cleared page for the mailbox, which is made of atomics; it stays for ever.
     let mailbox = unsafe { &*at };
     let mut start = ApStart::new(handoff, mailbox, Timing::USUAL);
-    let cr3 = memory::memory()
-        .and_then(memory::Memory::kernel_cr3)
-        .map_err(Failure::Memory)?;
+    let cr3 = memory::memory().map_err(Failure::Memory)?.kernel_cr3();
     let entry = Gva::new((ap_entry as *const ()).addr() as u64)
         .ok_or(Failure::Memory(svsm_mm::Error::Bug))?;
     let mut missing = 0;
@@ -108,26 +109,38 @@ pub(crate) fn start_others(handoff: &Handoff) -> Result<usize, Failure> {
             entry,
             argument: index,
         };
-        let before = online();
         match start.start(id.as_u32(), &order, &mut Signal) {
-            Ok(()) => wait_for(before + 1),
+            Ok(()) if arrives(index) => {}
+            Ok(()) => {
+                missing += 1;
+                error!(public, "CPU {} does not arrive", index);
+            }
             Err(error) => {
                 missing += 1;
                 error!(public, "CPU {} does not start: {}", index, error);
+                // It holds the mailbox: no other can be told anything.
+                if let svsm_stage2::Error::Ap {
+                    fault: ApFault::Stuck,
+                    ..
+                } = error
+                {
+                    return Ok(ids.len() - online());
+                }
             }
         }
     }
     Ok(missing)
 }
 
-/// Waits until that many CPUs run, for a second at most; the trampoline is theirs until then.
-fn wait_for(count: usize) {
+/// Waits until a CPU says that it has arrived, for a second at most; the trampoline is its until then.
+fn arrives(index: u64) -> bool {
     for _ in 0..1000 {
-        if online() >= count {
-            return;
+        if ARRIVED.load(Ordering::Acquire) >> index & 1 != 0 {
+            return true;
         }
         clock::spin_us(1000);
     }
+    false
 }
 
 /// Why CPUs were not started.
@@ -183,7 +196,7 @@ extern "sysv64" fn begin(index: u64) -> ! {
     let index = CpuIndex::new(u32::try_from(index).unwrap_or(u32::MAX));
     match cpu::settle(index).is_ok() && interrupt::set_up().is_ok() {
         true => {
-            ONLINE.fetch_add(1, Ordering::Release);
+            ARRIVED.fetch_or(1 << index.as_u32(), Ordering::Release);
             info!(public, "CPU {} is up", index.as_u32());
             crate::user::work()
         }

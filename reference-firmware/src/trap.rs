@@ -23,6 +23,13 @@ impl TrapHandler for Handler {
         }
         match Cause::of(frame.vector) {
             Some(Cause::Exception(Exception::NMI)) if panic::is_ending() => cpu::halt(),
+            // A host may send NMIs whenever it likes; nobody here has asked for one.
+            Some(Cause::Exception(Exception::NMI)) => interrupt::count_unasked(),
+            // This stack is the CPU's: the program's end must wait until it is on its own.
+            Some(Cause::Exception(Exception::DB)) if frame.from_user() => user::doom(frame),
+            Some(Cause::Exception(exception)) if exception.at_any_instruction() => {
+                fatal(exception, frame)
+            }
             Some(Cause::Exception(exception)) if frame.from_user() => user::kill(exception, frame),
             Some(Cause::Exception(exception)) => fatal(exception, frame),
             Some(Cause::Interrupt(Vector::SYSCALL)) => user::serve(frame),

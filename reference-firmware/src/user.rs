@@ -7,8 +7,11 @@ mod space; // its memory
 mod task; // who runs where
 mod verdict; // how it all went
 
+use core::sync::atomic::Ordering;
 use svsm_irq::Exception;
 use svsm_irq::entry::TrapFrame;
+
+use svsm_platform::cpu::cr::RFlags;
 use svsm_platform::once::OnceCell;
 use svsm_stage2::handoff::Handoff;
 use svsm_syscall::abi::SysError;
@@ -26,10 +29,10 @@ const KILLED: u16 = 0x100;
 
 static ARCHIVE: OnceCell<&'static [u8]> = OnceCell::new();
 
-/// Makes room for processes, and starts the first one.
+/// Makes room for processes.
 ///
 /// # Errors
-/// The image has no first process, or it cannot run.
+/// The image has no archive.
 pub(crate) fn begin(handoff: &Handoff) -> Result<(), SysError> {
     let archive = handoff.archive.ok_or(SysError::NOT_FOUND)?;
     // SAFETY: the area is one of the checked hand-off, and the builder maps the archive read-only.
@@ -46,18 +49,30 @@ pub(crate) fn start_first() -> Result<(), SysError> {
     start(find("init")?, true, None).map(drop)
 }
 
-/// Ends the process that raised an exception.
+/// Ends the process that raised an exception; called on the stack of its own task.
 pub(crate) fn kill(exception: Exception, frame: &TrapFrame) {
     task::with_current(|task| {
+        let (exception, at) = match task.doomed().load(Ordering::Relaxed) {
+            0 => (exception, frame.rip),
+            at => (Exception::DB, at),
+        };
         warn!(
             public,
             "a process is ended: {} with error code {=u64:#x} at {=u64:#x}",
             exception,
             frame.error_code,
-            frame.rip
+            at
         );
         call::exit(task, KILLED | u16::from(exception.as_u8()))
     });
+}
+
+/// Sees to the end of the process that raised #DB, which is handled on a stack that no task may leave: the program goes on
+/// where nothing is ever mapped, and the fault of that ends it.
+pub(crate) fn doom(frame: &mut TrapFrame) {
+    task::with_current(|task| task.doomed().store(frame.rip.max(1), Ordering::Relaxed));
+    frame.rip = 0;
+    frame.rflags &= !RFlags::TF.bits();
 }
 
 /// The programs that came with the image.
@@ -71,7 +86,7 @@ fn find(name: &str) -> Result<&'static [u8], SysError> {
         Ok(Some(file)) => Ok(file),
         Ok(None) => Err(SysError::NOT_FOUND),
         Err(error) => {
-            warn!(public, "the archive is damaged: {}", error);
+            warn!("the archive is damaged: {}", error);
             Err(SysError::NOT_FOUND)
         }
     }
@@ -80,8 +95,8 @@ fn find(name: &str) -> Result<&'static [u8], SysError> {
 /// Starts the program in `file` as a process.
 fn start(file: &[u8], is_first: bool, parent: Option<TaskId>) -> Result<TaskId, SysError> {
     let (process, start) = Process::load(file, is_first).map_err(|error| {
-        warn!(public, "a program does not start: {}", error);
-        SysError::NO_MEMORY
+        warn!("a program does not start: {}", error);
+        SysError::from(error)
     })?;
     task::spawn(process, start, parent)
 }

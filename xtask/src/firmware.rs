@@ -20,7 +20,7 @@ pub(crate) struct Programs {
 const GROUPS: &[(&str, &[&str])] = &[
     ("stage2", &["firmware-stage2"]),
     ("the SVSM", &["reference-firmware"]),
-    ("user-mode programs", &["init", "pong", "worker"]),
+    ("user-mode programs", &["init", "pong", "rogue", "worker"]),
     ("the software machine", &["svsm-machine"]),
 ];
 

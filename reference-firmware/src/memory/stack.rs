@@ -53,7 +53,6 @@ impl Stack {
         }
         let number = pool.made;
         let range = range(number)?;
-        memory()?.map_kernel(range)?;
         // So that giving it back needs no memory.
         let room = usize::try_from(number)
             .unwrap_or(usize::MAX)
@@ -62,6 +61,7 @@ impl Stack {
         pool.idle
             .try_reserve(missing)
             .map_err(|_| super::EXHAUSTED)?;
+        memory()?.map_kernel(range)?;
         pool.made = number + 1;
         Ok(Self { number, range })
     }

@@ -6,10 +6,10 @@ use svsm_irq::entry::TrapFrame;
 use svsm_log::Class;
 use svsm_platform::cpu::cpuid::Features;
 use svsm_platform::seam::Ticks;
-use svsm_syscall::abi::{FileFlags, FileModes, PATH_BYTES, SysError};
+use svsm_syscall::abi::{FileFlags, FileModes, NAME_BYTES, SysError};
 use svsm_syscall::entry::SyscallHandler;
 use svsm_syscall::frame::SyscallFrame;
-use svsm_syscall::memory::{self, CurrentProcess, UserMemory, UserSlice, UserStr};
+use svsm_syscall::memory::{self, CurrentProcess, UserSlice, UserStr};
 use svsm_syscall::quota::Resource;
 use svsm_syscall::request::{Operation, Request};
 use svsm_syscall::task::Leave;
@@ -101,14 +101,16 @@ fn answer(task: &Task, request: Request) -> Result<u64, SysError> {
             let name = core::str::from_utf8(bytes).map_err(|_| SysError::INVALID)?;
             spawn(task, name)
         }
+        // Whoever starts programs decides who runs: that is the first process.
+        Request::Exec { .. } if !process.is_first() => Err(SysError::NOT_ALLOWED),
         Request::Exec { path, root } => {
-            let mut buffer = [0; PATH_BYTES];
             // The archive has one directory.
-            if memory::read_str(&caller.memory, root, &mut buffer)?.trim_matches('/') != "" {
-                return Err(SysError::NOT_FOUND);
-            }
-            let name = memory::read_str(&caller.memory, path, &mut buffer)?;
-            start(find(name)?, false, None).map(|id| u64::from(id.as_u32()) + 1)
+            with_path(&caller, root, |root| match root.trim_matches('/') {
+                "" => Ok(()),
+                _ => Err(SysError::NOT_FOUND),
+            })?;
+            let file = with_path(&caller, path, find)?;
+            start(file, false, None).map(|id| u64::from(id.as_u32()) + 1)
         }
         Request::Open { path, modes, flags } => {
             if modes != FileModes::READ || flags.contains(FileFlags::CREATE) {
@@ -154,11 +156,18 @@ fn spawn(task: &Task, name: &str) -> Result<u64, SysError> {
     let process = task.process();
     let file = find(name)?;
     process.charge(Resource::Tasks, 1)?;
-    let started =
-        start(file, false, task::current_id()).and_then(|id| process.open(Arc::new(Child(id))));
-    match started {
-        Ok(handle) => Ok(handle.as_u32().into()),
+    // The handle first: a child without one could not be waited for.
+    let child = Arc::new(Child::default());
+    let handle = process
+        .open(child.clone())
+        .inspect_err(|_| process.refund(Resource::Tasks, 1))?;
+    match start(file, false, task::current_id()) {
+        Ok(id) => {
+            let _ = child.0.set(id);
+            Ok(handle.as_u32().into())
+        }
         Err(error) => {
+            process.close(handle);
             process.refund(Resource::Tasks, 1);
             Err(error)
         }
@@ -186,7 +195,7 @@ fn with_path<R>(
     path: UserStr,
     then: impl FnOnce(&str) -> Result<R, SysError>,
 ) -> Result<R, SysError> {
-    let mut buffer = [0; PATH_BYTES];
+    let mut buffer = [0; NAME_BYTES];
     then(memory::read_str(&caller.memory, path, &mut buffer)?)
 }
 
@@ -198,6 +207,3 @@ fn caller() -> Caller {
     let memory = unsafe { CurrentProcess::new(cpu::features().contains(Features::SMAP)) };
     Caller { memory }
 }
-
-/// Seen by nobody: programs name memory, and this is how it is reached.
-const _: fn(&CurrentProcess, UserSlice, &mut [u8]) -> usize = <CurrentProcess as UserMemory>::read;

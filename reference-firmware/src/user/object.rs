@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use svsm_log::Class;
 use svsm_platform::irq::LocalIrq;
 use svsm_platform::lock::SpinLock;
+use svsm_platform::once::OnceCell;
 use svsm_syscall::abi::{DirEntry, FileKind, SeekMode, SysError};
 use svsm_syscall::archive::Archive;
 use svsm_syscall::handle::Object;
@@ -30,35 +31,48 @@ impl Object<Caller> for LogObject {
         let Operation::Write(text) = operation else {
             return Err(SysError::NOT_SUPPORTED);
         };
-        let mut rest = text;
+        // A piece at a time, and as much of it as ends with a whole character: the program writes on with the rest.
         let mut chunk = [0; 256];
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(chunk.len());
-            let bytes = chunk.get_mut(..now.len_bytes()).ok_or(SysError::INVALID)?;
-            memory::read_exact(&caller.memory, now, bytes)?;
-            // What is no text is shown as far as it is.
-            for part in bytes.utf8_chunks() {
-                task::with_current(|task| {
-                    log::process_text(task.process().image(), Class::Local, part.valid())
-                });
-            }
-            rest = later;
+        let (now, _) = text.split_at(chunk.len());
+        let bytes = chunk.get_mut(..now.len_bytes()).ok_or(SysError::INVALID)?;
+        memory::read_exact(&caller.memory, now, bytes)?;
+        let whole = match core::str::from_utf8(bytes) {
+            Err(cut) if cut.error_len().is_none() && cut.valid_up_to() > 0 => cut.valid_up_to(),
+            _ => bytes.len(),
+        };
+        // What is no text is shown as far as it is.
+        let parts = bytes.get(..whole).unwrap_or_default().utf8_chunks();
+        for part in parts
+            .map(|part| part.valid())
+            .filter(|part| !part.is_empty())
+        {
+            task::with_current(|task| {
+                log::process_text(task.process().image(), Class::Local, part);
+            });
         }
-        Ok(text.len_bytes() as u64)
+        Ok(whole as u64)
     }
 }
 
-/// A process that another one has started.
-pub(crate) struct Child(pub(crate) TaskId);
+/// A process that another one has started, or is about to.
+#[derive(Default)]
+pub(crate) struct Child(pub(crate) OnceCell<TaskId>);
 
 impl Object<Caller> for Child {
     fn call(&self, operation: Operation, _: &mut Caller) -> Result<u64, SysError> {
         let Operation::Wait = operation else {
             return Err(SysError::NOT_SUPPORTED);
         };
-        let code = task::wait(self.0)?;
+        let code = task::wait(*self.0.value().ok_or(SysError::NOT_FOUND)?)?;
         task::with_current(|task| task.process().refund(Resource::Tasks, 1));
         Ok(code.into())
+    }
+
+    fn close(&self, _: &mut Caller) {
+        if let Some(child) = self.0.value() {
+            task::disown(*child);
+            task::with_current(|task| task.process().refund(Resource::Tasks, 1));
+        }
     }
 }
 

@@ -20,8 +20,8 @@ use crate::image;
 const HANDLES: usize = 32;
 /// Pages that a process can ask for.
 const PAGES: u64 = 512;
-/// Children that a process can have at a time.
-const CHILDREN: u64 = 16;
+/// Children that the first process can have at a time. Others have none: whoever starts programs decides who runs.
+const CHILDREN: u64 = 32;
 
 /// What a handle stands for.
 pub(crate) type Opened = Arc<dyn Object<Caller> + Send + Sync>;
@@ -50,7 +50,7 @@ impl Process {
         let budget = Budget::new()
             .with(Resource::Handles, HANDLES as u64)
             .with(Resource::Pages, PAGES)
-            .with(Resource::Tasks, CHILDREN);
+            .with(Resource::Tasks, if is_first { CHILDREN } else { 0 });
         let cr3 = space.cr3()?;
         let mut state = State {
             space,
@@ -100,7 +100,7 @@ impl Process {
     /// What a handle stands for.
     ///
     /// # Errors
-    /// Nothing.
+    /// [`SysError::NOT_FOUND`] if nothing is open by that number.
     pub(crate) fn opened(&self, handle: Handle) -> Result<Opened, SysError> {
         self.state.lock().open.get(handle).cloned()
     }

@@ -9,6 +9,7 @@ use svsm_mm::window::{DirectWindow, PAGE_BYTES};
 use svsm_platform::addr::{Gva, GvaRange, PageCount, PageSize};
 use svsm_platform::cpu::cr::Cr3;
 use svsm_platform::cpu::insn;
+use svsm_syscall::abi::SysError;
 use svsm_syscall::memory::UserSlice;
 use svsm_syscall::program::{self, Limits, Program, ProgramError};
 
@@ -38,6 +39,15 @@ impl From<svsm_mm::Error> for SpaceError {
     }
 }
 
+impl From<SpaceError> for SysError {
+    fn from(error: SpaceError) -> Self {
+        match error {
+            SpaceError::Program(_) => Self::INVALID,
+            SpaceError::Memory(_) => Self::NO_MEMORY,
+        }
+    }
+}
+
 /// The lower half of a process's address space.
 #[derive(Debug)]
 pub(crate) struct Space(Option<AddressSpace>);
@@ -50,7 +60,7 @@ pub(crate) struct Start {
 }
 
 impl Space {
-    /// Memory for the program in `file`, filled, and how many pages that are.
+    /// Memory for the program in `file`, filled, and where that starts.
     ///
     /// # Errors
     /// Why there is none.

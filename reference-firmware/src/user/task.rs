@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicU64;
 
 use svsm_irq::entry::TrapFrame;
 use svsm_platform::cpu::insn;
@@ -36,24 +37,33 @@ static TASKS: OnceCell<Box<SpinLock<Tasks, LocalIrq>>> = OnceCell::new();
 
 /// What a process runs as.
 pub(crate) struct Task {
-    context: UnsafeCell<Context>,
-    fpu: UnsafeCell<FpuArea<512>>,
-    bases: UnsafeCell<UserBases>,
+    saved: Saved,
+    doomed: AtomicU64,
     stack: Stack,
     start: Start,
     process: Process,
 }
 
+/// What a task has when it does not run.
+struct Saved {
+    context: UnsafeCell<Context>,
+    fpu: UnsafeCell<FpuArea<512>>,
+    bases: UnsafeCell<UserBases>,
+}
+
 // SAFETY: the cells are touched by the CPU that switches from or to the task, and the scheduler gives a task to one CPU at a
-// time; all else is shared safely.
-unsafe impl Sync for Task {}
-// SAFETY: nothing in it belongs to the CPU that made it.
-unsafe impl Send for Task {}
+// time.
+unsafe impl Sync for Saved {}
 
 impl Task {
     /// The process.
     pub(crate) const fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Where the program was when it was doomed; 0 if it was not.
+    pub(crate) const fn doomed(&self) -> &AtomicU64 {
+        &self.doomed
     }
 }
 
@@ -81,6 +91,7 @@ pub(crate) fn spawn(
     start: Start,
     parent: Option<TaskId>,
 ) -> Result<TaskId, SysError> {
+    bury();
     let stack = Stack::new().map_err(|_| SysError::NO_MEMORY)?;
     let range = stack.range();
     let lowest = core::ptr::with_exposed_provenance_mut::<u8>(range.start().as_u64() as usize);
@@ -89,18 +100,20 @@ pub(crate) fn spawn(
     // SAFETY: the stack is the task's from here on, and mapped in the kernel's half of all address spaces.
     let context = unsafe { Context::new(memory, begin, 0) }.ok_or(SysError::NO_MEMORY)?;
     let task = Arc::new(Task {
-        context: UnsafeCell::new(context),
-        fpu: UnsafeCell::new(FpuArea::new()),
-        bases: UnsafeCell::new(UserBases::default()),
+        saved: Saved {
+            context: UnsafeCell::new(context),
+            fpu: UnsafeCell::new(FpuArea::new()),
+            bases: UnsafeCell::new(UserBases::default()),
+        },
+        doomed: AtomicU64::new(0),
         stack,
         start,
         process,
     });
     let tasks = tasks().ok_or(SysError::NO_MEMORY)?;
-    let (id, cpu) = tasks
-        .lock()
-        .spawn(task, parent)
-        .map_err(|_| SysError::NO_MEMORY)?;
+    // A task that is refused is dropped outside of the lock.
+    let spawned = tasks.lock().spawn(task, parent);
+    let (id, cpu) = spawned.map_err(|_| SysError::NO_MEMORY)?;
     tell(cpu);
     Ok(id)
 }
@@ -162,18 +175,18 @@ pub(crate) fn leave(why: Leave) {
     // SAFETY: this is a task, so the pointer is to it, and it lives while it runs.
     let own = unsafe { &*from };
     // SAFETY: the registers are the task's own, of which the kernel touches none; the area is its own, too.
-    let _ = unsafe { FPU.save(&mut *own.fpu.get()) };
+    let _ = unsafe { FPU.save(&mut *own.saved.fpu.get()) };
     // SAFETY: this CPU alone touches the cell of the task that it runs.
-    unsafe { *own.bases.get() = UserBases::save() };
+    unsafe { *own.saved.bases.get() = UserBases::save() };
     match next {
         // SAFETY: interrupts are masked, and the scheduler gives this task's context to nobody before `arrived`.
-        Some(next) => unsafe { run_on_cpu(own.context.get(), next) },
+        Some(next) => unsafe { run_on_cpu(own.saved.context.get(), next) },
         None => {
             cpu::set_current_task(core::ptr::null());
             load_kernel_space();
             let idle = core::ptr::with_exposed_provenance::<Context>(cpu::idle() as usize);
             // SAFETY: `work` filled in the context of this CPU's idle loop when it left it, and waits for it.
-            unsafe { context::switch(own.context.get(), idle) };
+            unsafe { context::switch(own.saved.context.get(), idle) };
         }
     }
     arrived();
@@ -214,6 +227,15 @@ pub(crate) fn wait(child: TaskId) -> Result<u16, SysError> {
     }
 }
 
+/// Nobody will wait for that child of the caller any more.
+pub(crate) fn disown(child: TaskId) {
+    let parent = current_id();
+    if let Some((tasks, parent)) = tasks().zip(parent) {
+        // Somebody has waited for it already.
+        let _ = tasks.lock().disown(parent, child);
+    }
+}
+
 /// Frees what is left of tasks whose end nobody waits for.
 fn bury() {
     while let Some(task) = tasks().and_then(|tasks| tasks.lock().reap_orphan()) {
@@ -240,14 +262,14 @@ unsafe fn run_on_cpu(from: *mut Context, next: NonNull<Task>) {
     // SAFETY: the process's page table has the kernel's half in common with all others, and lives as long as the task.
     unsafe { insn::write_cr3(next.process.cr3()) };
     // SAFETY: the area was made for these registers, and whoever had them has saved them.
-    let _ = unsafe { FPU.restore(&*next.fpu.get()) };
+    let _ = unsafe { FPU.restore(&*next.saved.fpu.get()) };
     // SAFETY: this CPU alone touches the cell of the task that it runs.
-    let bases = unsafe { *next.bases.get() };
+    let bases = unsafe { *next.saved.bases.get() };
     // SAFETY: GS base is the kernel's, which does not use FS.
     unsafe { bases.restore() };
     // SAFETY: interrupts are masked, says the caller; the scheduler gave `next` to this CPU alone, its stack is in every address
     // space, and its context is from `Context::new` or from the switch away from it.
-    unsafe { context::switch(from, next.context.get()) };
+    unsafe { context::switch(from, next.saved.context.get()) };
 }
 
 /// The second half of every switch, on the new stack.
@@ -287,8 +309,8 @@ fn tell(cpu: CpuIndex) {
 
 /// Leaves the address space of a process.
 fn load_kernel_space() {
-    if let Ok(cr3) = memory::memory().and_then(memory::Memory::kernel_cr3) {
+    if let Ok(memory) = memory::memory() {
         // SAFETY: the kernel's own page table has all that the kernel uses, at the same addresses.
-        unsafe { insn::write_cr3(cr3) };
+        unsafe { insn::write_cr3(memory.kernel_cr3()) };
     }
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use svsm_log::Verdict;
 use svsm_platform::seam::Terminate;
 
-use crate::{log, machine};
+use crate::{interrupt, log, machine};
 
 /// No verdict was given.
 const NONE: u64 = u64::MAX;
@@ -27,6 +27,13 @@ pub(super) fn end(exit_code: u16) -> ! {
         Ok(code) => Verdict::Failed(code),
         Err(_) => Verdict::Failed(SILENT | u32::from(exit_code)),
     };
+    match interrupt::unasked() {
+        0 => {}
+        count => warn!(
+            public,
+            "{=u64} interrupts were dropped, since nobody had asked for them", count
+        ),
+    }
     log::verdict(verdict);
     machine::terminator().power_off()
 }

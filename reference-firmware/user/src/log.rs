@@ -41,7 +41,10 @@ impl Hook for Log {
 
 /// Writes text to the log, without a level and without `defmt`. It stays inside the machine.
 pub fn text(text: &str) {
-    let _ = KERNEL.write(Handle::from_u32(LOG_HANDLE), text.as_bytes());
+    let mut rest = text.as_bytes();
+    while let Ok(taken @ 1..) = KERNEL.write(Handle::from_u32(LOG_HANDLE), rest) {
+        rest = rest.get(taken..).unwrap_or_default();
+    }
 }
 
 /// Says where this process panicked.

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::KERNEL;
 
-/// Time since the start of the SVSM.
+/// Time since the machine's reset; it never goes back.
 #[must_use]
 pub fn now() -> Duration {
     // The call has no way to fail.

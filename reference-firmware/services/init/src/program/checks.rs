@@ -27,6 +27,7 @@ const CHECKS: &[Check] = &[
         "memory that is both writable and executable is refused",
         writable_code,
     ),
+    ("a process that breaks the rules ends alone", rogues),
     ("both ways into the kernel lead to the same call", both_ways),
 ];
 
@@ -94,6 +95,15 @@ fn missing_handle() -> bool {
 
 fn writable_code() -> bool {
     raw(Number::MAP, [4096, 3, 0]) == Err(SysError::INVALID)
+}
+
+/// More than once, since each must leave the CPU as it was.
+fn rogues() -> bool {
+    const ENDED_BY_DEBUG_EXCEPTION: u16 = 0x101;
+    (0..3).all(|_| {
+        let ended = process::spawn("rogue").and_then(process::Child::wait);
+        ended == Ok(ENDED_BY_DEBUG_EXCEPTION)
+    })
 }
 
 fn both_ways() -> bool {

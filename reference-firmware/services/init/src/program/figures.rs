@@ -24,7 +24,10 @@ pub(super) fn measure() {
         })
     );
     if let Some(ticks) = switches() {
-        info!(public, "measure: context switch: {=u64}", ticks);
+        info!(
+            public,
+            "measure: context switch (on one CPU): {=u64}", ticks
+        );
     }
 }
 
@@ -39,8 +42,8 @@ fn least(mut what: impl FnMut()) -> u64 {
         .unwrap_or(0)
 }
 
-/// Half of the time in which the CPU goes to a process that only yields, and back. On one CPU that is two switches; with more,
-/// that process runs beside us, and there is nothing to measure.
+/// Half of the time in which the CPU goes to a process that only yields, and back: two switches, where there is one CPU. With
+/// more, the other process runs beside us, and this is what a yield to nobody costs.
 fn switches() -> Option<u64> {
     let child = process::spawn("pong").ok()?;
     let ticks = least(process::yield_now);

@@ -1,0 +1,13 @@
+//! A process that breaks the rules, so that another one can see that only it is ended.
+#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(target_os = "none", no_main)]
+
+#[cfg(target_os = "none")]
+mod program;
+
+/// On a host there is nothing to run.
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("this is a program for the SVSM's user mode; `cargo xtask boot` builds and runs it");
+    std::process::exit(2);
+}
