@@ -2,7 +2,7 @@ use core::time::Duration;
 
 use serde::Serialize;
 
-use crate::machine::Counters;
+use crate::machine::{Counters, End};
 use crate::qemu::Version;
 use crate::{LogLine, MachineEvent, Verdict};
 
@@ -21,6 +21,9 @@ pub struct Outcome {
     pub earlier_log_lines: u64,
     /// How many records the firmware says it had to drop.
     pub dropped_records: u64,
+    /// How the machine saw the end, with all that it said about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
     /// The last counters that the machine reported.
     pub counters: Counters,
     /// What else the machine reported; its last [`Outcome::MAX_EVENTS`] events.
