@@ -57,7 +57,7 @@ fn publishing_order(contributing: &str) -> Vec<Vec<&str>> {
 
 fn published_in_order(packages: &[Package], order: &[Vec<&str>], report: &mut Report) {
     let step = |name: &str| order.iter().position(|step| step.contains(&name));
-    for package in packages.iter().filter(|package| package.is_crate()) {
+    for package in packages.iter().filter(|package| package.published) {
         let own = step(&package.name);
         report.expect(own.is_some(), || {
             format!(
