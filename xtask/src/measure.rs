@@ -7,7 +7,7 @@ use elf::ElfBytes;
 use elf::endian::LittleEndian;
 use serde_json::{Value, json};
 use std::process::ExitCode;
-use svsm_testbed::{MachineEvent, Outcome};
+use svsm_testbed::Outcome;
 
 /// Options of `cargo xtask measure`.
 #[derive(Debug, clap::Args)]
@@ -96,7 +96,7 @@ fn instructions(bench: &Bench, figures: &mut Vec<Figure>) -> Result<()> {
         .start(&mut |_| ())?;
     if !outcome.verdict.is_passed() {
         bail!(
-            "the firmware did not pass while it was counted: {}\n{}",
+            "the firmware did not pass while its instructions were counted: {}\n{}",
             outcome.verdict,
             bench::tail(&outcome)
         );
@@ -143,10 +143,7 @@ fn parse(message: &str) -> Option<(String, u64)> {
 }
 
 fn first_entry(outcome: &Outcome) -> Option<u64> {
-    outcome.events.iter().find_map(|event| match event {
-        MachineEvent::Verdict(end) => end.more.get("first_entry_tsc").and_then(Value::as_u64),
-        _ => None,
-    })
+    outcome.end.as_ref()?.more.get("first_entry_tsc")?.as_u64()
 }
 
 fn table(figures: &[Figure]) -> String {
