@@ -2,7 +2,7 @@
 
 use super::Call;
 use crate::{
-    alg::{Alg, Curve},
+    alg::{Alg, Curve, HashAlg},
     crypto::{EccNumber, Point, RsaNumber, draw_scalar, padding},
     rc::{Rc, Stop, ensure},
     state::{
@@ -14,7 +14,7 @@ use crate::{
         attest::Data,
         attributes::ObjectAttributes as A,
         public::{Params, Unique},
-        scheme::{Scheme, SchemeField},
+        scheme::{Kdf, Scheme, SchemeField},
     },
 };
 
@@ -166,8 +166,17 @@ pub(crate) fn ecc_parameters(_: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
     call.end()?;
     call.put(&curve)?;
     call.put(&curve.bits())?;
-    // The default key derivation and signing schemes: none.
-    call.put(&Alg::NULL)?;
+    // The default key derivation, by the strength of the curve; no default scheme for signing.
+    let hash = match curve {
+        Curve::P256 => Some(HashAlg::Sha256),
+        Curve::P384 => Some(HashAlg::Sha384),
+        Curve::P521 => Some(HashAlg::Sha512),
+        Curve::BnP256 => None,
+    };
+    call.put(&hash.map(|hash| Kdf {
+        alg: Alg::KDF1_SP800_56A,
+        hash,
+    }))?;
     call.put(&Alg::NULL)?;
     let constants = curves::constants(curve);
     for number in [

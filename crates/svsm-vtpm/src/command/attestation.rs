@@ -176,11 +176,11 @@ pub(crate) fn certify_creation(core: &mut Core<'_>, call: &mut Call<'_>) -> Resu
     let scheme = read_scheme(call)?;
     let ticket = call.param_with(|r| Ticket::read(r, &[Tag::CREATION]))?;
     call.end()?;
-    let signer = Signer::new(core, call.entity(0), scheme, 1, 3)?;
-    let object = core.object_of(call.entity(1)).ok_or(Rc::TYPE.handle(2))?;
-    let name = object.name.clone();
+    // A sequence has no name, so that no ticket is about it.
+    let name = core.name_of(call.entity(1));
     let expected = creation_ticket(core, ticket.hierarchy, &name, &creation);
     ensure(expected == ticket.digest, Rc::TICKET.param(4))?;
+    let signer = Signer::new(core, call.entity(0), scheme, 1, 3)?;
     Ok(attest(
         core,
         call,
@@ -201,6 +201,8 @@ pub(crate) fn quote(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop
     let mut pcrs: PcrSelections = call.param()?;
     call.end()?;
     let signer = Signer::new(core, call.entity(0), scheme, 1, 2)?;
+    // Without a key nothing says how PCRs are hashed.
+    ensure(!signer.is_null(), Rc::SCHEME.param(2))?;
     Ok(attest(
         core,
         call,
@@ -312,8 +314,7 @@ pub(crate) fn set_audit_status(core: &mut Core<'_>, call: &mut Call<'_>) -> Resu
     call.end()?;
     if let Some(alg) = alg.filter(|alg| *alg != core.permanent.audit_alg) {
         // The algorithm is changed alone, so that the change itself is in the old digest.
-        ensure(set.iter().next().is_none(), Rc::VALUE.param(2))?;
-        ensure(clear.iter().next().is_none(), Rc::VALUE.param(3))?;
+        ensure(set.is_empty() && clear.is_empty(), Rc::VALUE.param(1))?;
         core.permanent.audit_alg = alg;
         core.reset.audit_digest = Digest::EMPTY;
     } else {

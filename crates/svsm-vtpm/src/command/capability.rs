@@ -18,11 +18,14 @@ use crate::{
         public::Params,
     },
     table,
-    wire::{Marshal, Reader, Writer},
+    wire::{Reader, Writer},
 };
 
 /// Octets of the data of one answer (`MAX_CAP_DATA`).
 const DATA_MAX: u32 = 1024 - 4 - 4;
+
+/// `TPM_CAP_VENDOR_PROPERTY`: there are none.
+const VENDOR: u32 = 0x100;
 
 /// Algorithms and their attributes (`TPMA_ALGORITHM`).
 pub(crate) const ALGORITHMS: [(Alg, u32); 29] = {
@@ -67,11 +70,19 @@ pub(crate) const ALGORITHMS: [(Alg, u32); 29] = {
 };
 
 /// Commands in a set.
-pub(crate) struct Commands(CommandSet);
+pub(crate) struct Commands {
+    set: CommandSet,
+    /// How many were named, also such that are not implemented.
+    named: u32,
+}
 
 impl Commands {
     pub(crate) fn iter(&self) -> impl Iterator<Item = usize> {
-        (0..table::COMMANDS.len()).filter(|i| has_command(&self.0, *i))
+        (0..table::COMMANDS.len()).filter(|i| has_command(&self.set, *i))
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.named == 0
     }
 }
 
@@ -86,7 +97,7 @@ pub(crate) fn read_commands(r: &mut Reader<'_>) -> Result<Commands, Rc> {
             set_command(&mut set, index, true);
         }
     }
-    Ok(Commands(set))
+    Ok(Commands { set, named: count })
 }
 
 /// Writes up to `count` of the items as a list; whether there are more.
@@ -114,12 +125,13 @@ fn list<T>(
 pub(crate) fn get(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let capability: u32 = call.param_with(|r| {
         let capability = r.read::<u32>()?;
-        ensure(capability <= 0xA, Rc::VALUE)?;
+        ensure(capability <= 0xA || capability == VENDOR, Rc::VALUE)?;
         Ok(capability)
     })?;
     let property: u32 = call.param()?;
     let count: u32 = call.param()?;
     call.end()?;
+    ensure(capability != VENDOR, Rc::VALUE.param(1))?;
     call.put(&false)?;
     call.put(&capability)?;
     let w = &mut call.out;
@@ -279,7 +291,7 @@ fn pcr_properties(from: u32) -> impl Iterator<Item = (u32, [u8; 3])> {
 
 /// `TPML_TAGGED_POLICY`.
 fn policies(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Result<bool, Rc> {
-    ensure(from.kind() == HandleKind::Permanent, Rc::HANDLE.param(2))?;
+    ensure(from.kind() == HandleKind::Permanent, Rc::VALUE.param(2))?;
     let all = [
         Handle::OWNER,
         Handle::LOCKOUT,
@@ -302,14 +314,4 @@ pub(crate) fn test_parms(_: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), St
     // What can be read is implemented.
     let _: Params = call.param()?;
     Ok(call.end()?)
-}
-
-/// `TPML_CC` as it is written.
-impl Marshal for Commands {
-    fn write(&self, w: &mut Writer<'_>) -> Result<(), Rc> {
-        w.put(&u32::try_from(self.iter().count()).unwrap_or(0))?;
-        self.iter()
-            .filter_map(table::command)
-            .try_for_each(|c| w.put(&u32::from(c.code)))
-    }
 }

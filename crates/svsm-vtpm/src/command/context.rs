@@ -186,6 +186,7 @@ pub(crate) fn load(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop>
 pub(crate) fn flush(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let handle: Handle = call.param()?;
     Kind::Context.check(handle).map_err(|rc| rc.param(1))?;
+    core.check_range(handle).map_err(|rc| rc.param(1))?;
     call.end()?;
     if handle.is_session() {
         let index = handle.index();

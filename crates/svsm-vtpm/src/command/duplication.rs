@@ -113,7 +113,7 @@ pub(crate) fn rewrap(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
 /// TPM2_Import (clause 13.3).
 pub(crate) fn import(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let key: Data = call.param()?;
-    let public = call.param_with(|r| Public::read_sized(r, true))?;
+    let public = call.param_with(|r| Public::read_sized(r, false))?;
     let duplicate: Private = call.param()?;
     let secret: Encrypted = call.param()?;
     let cipher: Option<Cipher> = call.param_with(read_cipher_or_null)?;

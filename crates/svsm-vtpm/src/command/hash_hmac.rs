@@ -186,9 +186,7 @@ pub(crate) fn sequence_update(core: &mut Core<'_>, call: &mut Call<'_>) -> Resul
     let data = call.param_with(|r| r.sized(BUFFER_MAX))?;
     call.end()?;
     let crypto = core.crypto;
-    let sequence = core
-        .sequence_mut(call.entity(0))
-        .ok_or(Rc::MODE.handle(1))?;
+    let sequence = core.sequence_mut(call.entity(0)).ok_or(Rc::MODE.param(1))?;
     sequence.update(crypto, data);
     Ok(())
 }

@@ -58,9 +58,9 @@ pub(crate) fn control(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), St
     call.end()?;
     let auth = call.handle_at(0);
     let allowed = match which {
-        // The platform alone controls itself, and enables what others disabled.
+        // The platform controls everything; the others themselves, as long as they are enabled.
         Handle::PLATFORM | Handle::PLATFORM_NV => auth == Handle::PLATFORM,
-        owner => auth == Handle::PLATFORM || auth == owner && !state,
+        own => auth == Handle::PLATFORM || auth == own,
     };
     ensure(allowed, Rc::AUTH_TYPE)?;
     let old = match which {

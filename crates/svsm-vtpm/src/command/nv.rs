@@ -68,7 +68,7 @@ pub(crate) fn write(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop
     core.nv_write_checks(call.handle_at(0), &index)?;
     let kind = index.public.kind();
     let writable = !matches!(kind, NvKind::Counter | NvKind::Bits | NvKind::Extend);
-    ensure(writable, Rc::ATTRIBUTES.handle(2))?;
+    ensure(writable, Rc::ATTRIBUTES)?;
     let size = usize::from(index.public.size);
     let offset = usize::from(offset);
     ensure(offset <= size, Rc::VALUE.param(2))?;

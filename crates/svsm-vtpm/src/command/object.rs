@@ -33,7 +33,7 @@ use crate::{
         sensitive::{Sensitive, SensitiveCreate},
     },
     table::Kind,
-    wire::{Reader, Unmarshal},
+    wire::Reader,
 };
 
 impl Core<'_> {
@@ -180,7 +180,7 @@ fn make_primary(
 /// TPM2_Load (clause 12.2).
 pub(crate) fn load(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let private: Private = call.param()?;
-    let public = call.param_with(|r| Public::read_sized(r, true))?;
+    let public = call.param_with(|r| Public::read_sized(r, false))?;
     call.end()?;
     ensure(core.objects.free_slot().is_some(), Rc::OBJECT_MEMORY)?;
     ensure(!private.is_empty(), Rc::SIZE.param(1))?;
@@ -239,17 +239,20 @@ pub(crate) fn load_external(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
         // It must not look like a key of this TPM.
         let ours = A::FIXED_TPM | A::FIXED_PARENT | A::RESTRICTED;
         ensure(!public.attributes.intersects(ours), Rc::ATTRIBUTES.param(2))?;
-        rules::check_attributes(&public, None).param(2)?;
+        if public.name_alg.is_some() {
+            rules::check_attributes(&public, None).param(2)?;
+        }
         rules::check_schemes(&public).param(2)?;
     } else {
-        rules::check_external(&public).param(2)?;
+        // Of a key that somebody else holds, its attributes are that one's matter.
+        rules::check_schemes(&public).param(2)?;
     }
     rules::check_key(core.crypto, &public, sensitive.as_ref(), true)
         .map_err(|blame| blame.numbered(2, 1))?;
     let mut object =
         Object::new(core.crypto, public, sensitive, hierarchy).ok_or(Rc::BINDING.param(2))?;
+    // It is below no parent: its qualified name is its name.
     object.external = true;
-    object.qualify(core.crypto, &hierarchy.0.to_be_bytes());
     call.put(&object.name)?;
     call.handle = Some(core.objects.add(Content::Object(object))?);
     Ok(())
@@ -329,13 +332,14 @@ pub(crate) fn create_loaded(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     let (public, derive) = if derived {
         Public::read_derived(&mut r).map(|(public, derive)| (public, Some(derive)))
     } else {
-        Public::read(&mut r).map(|public| (public, None))
+        Public::read_template(&mut r).map(|public| (public, None))
     }
     .param(2)?;
     ensure(r.is_empty(), Rc::SIZE.param(2))?;
     ensure(public.name_alg.is_some(), Rc::HASH.param(2))?;
     ensure(core.objects.free_slot().is_some(), Rc::OBJECT_MEMORY)?;
     let storage = parent.as_ref().filter(|_| !derived);
+    check_auth(&public, &sensitive.auth).param(1)?;
     if derived {
         // What is derived is neither asked for nor random.
         ensure(
@@ -347,7 +351,6 @@ pub(crate) fn create_loaded(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     } else {
         rules::check_creation(&public, storage, sensitive.data.len()).param(2)?;
     }
-    check_auth(&public, &sensitive.auth).param(1)?;
     core.check_template_policy(call, template.as_slice())?;
 
     let object = match (&parent, derive) {

@@ -28,18 +28,21 @@ pub(crate) fn start(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop
     let auth_hash: HashAlg = call.param()?;
     call.end()?;
 
-    // Parameters are encrypted in CFB mode and no other.
-    if let ParameterCipher::Block(cipher) = cipher {
-        ensure(cipher.mode == Some(Mode::Cfb), Rc::MODE.param(4))?;
-    }
     let nonce = nonce_caller.len();
     ensure(
         nonce >= 16 && nonce <= auth_hash.digest_len(),
         Rc::SIZE.param(1),
     )?;
     let [key, bind] = [call.entity(0), call.entity(1)];
-    if key.handle == Handle::NULL {
+    let salt = if key.handle == Handle::NULL {
         ensure(encrypted_salt.is_empty(), Rc::VALUE.param(2))?;
+        Digest::EMPTY
+    } else {
+        core.session_salt(key, &encrypted_salt)?
+    };
+    // Parameters are encrypted in CFB mode and no other.
+    if let ParameterCipher::Block(cipher) = cipher {
+        ensure(cipher.mode == Some(Mode::Cfb), Rc::MODE.param(4))?;
     }
     if let HandleKind::Transient | HandleKind::Persistent = bind.handle.kind() {
         // A public area alone has no value to bind to.
@@ -50,10 +53,7 @@ pub(crate) fn start(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop
     if bind.handle != Handle::NULL {
         secret.extend(core.auth_of(bind).as_slice())?;
     }
-    if key.handle != Handle::NULL {
-        let salt = core.session_salt(key, &encrypted_salt)?;
-        secret.extend(salt.as_slice())?;
-    }
+    secret.extend(salt.as_slice())?;
     ensure(core.sessions.free_slot().is_some(), Rc::SESSION_MEMORY)?;
     ensure(core.sessions.has_free_handle(), Rc::SESSION_HANDLES)?;
 

@@ -137,11 +137,12 @@ impl Core<'_> {
                     _ => return Err(Rc::SCHEME),
                 }
             }
+            (Params::KeyedHash(_), ..) if object.sensitive.is_none() => return Err(Rc::HANDLE),
             (Params::KeyedHash(_), _, Signature::Hmac { hash, value }) => {
                 let secret = object.sensitive.as_ref().ok_or(Rc::HANDLE)?;
                 crypto.hmac(*hash, secret.secret.as_slice(), &[digest.as_slice()]) == *value
             }
-            _ => return Err(Rc::SIGNATURE),
+            _ => return Err(Rc::SCHEME),
         };
         ensure(right, Rc::SIGNATURE)
     }
@@ -152,8 +153,10 @@ pub(crate) fn verify_signature(core: &mut Core<'_>, call: &mut Call<'_>) -> Resu
     let digest: Digest = call.param()?;
     let signature: Signature = call.param()?;
     call.end()?;
-    let object = core.object_of(call.entity(0)).ok_or(Rc::HANDLE.handle(1))?;
-    ensure(is_signing_key(object), Rc::ATTRIBUTES.handle(1))?;
+    let object = core
+        .object_of(call.entity(0))
+        .ok_or(Rc::ATTRIBUTES.handle(1))?;
+    ensure(object.has(A::SIGN), Rc::ATTRIBUTES.handle(1))?;
     core.verify(object, &digest, &signature).param(2)?;
     let ticket = if object.hierarchy == Handle::NULL {
         Ticket::null(Tag::VERIFIED)

@@ -1,6 +1,6 @@
 //! Self-test (clause 10). Algorithms are tested when the provider first runs them; what is answered here is that they are.
 
-use super::Call;
+use super::{Call, capability::ALGORITHMS};
 use crate::{
     alg::Alg,
     rc::{Rc, Stop, ensure},
@@ -15,18 +15,18 @@ pub(crate) fn self_test(_: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
 
 /// TPM2_IncrementalSelfTest (clause 10.3).
 pub(crate) fn incremental_self_test(_: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
-    call.param_with(|r| {
+    let known = call.param_with(|r| {
         let count = r.read::<u32>()?;
-        ensure(
-            count as usize <= super::capability::ALGORITHMS.len(),
-            Rc::SIZE,
-        )?;
+        ensure(count as usize <= ALGORITHMS.len(), Rc::SIZE)?;
+        let mut known = true;
         for _ in 0..count {
-            r.read::<Alg>()?;
+            let asked: Alg = r.read()?;
+            known &= ALGORITHMS.iter().any(|(alg, _)| *alg == asked);
         }
-        Ok(())
+        Ok(known)
     })?;
     call.end()?;
+    ensure(known, Rc::VALUE.param(1))?;
     // Nothing is left to be tested.
     Ok(call.put(&0u32)?)
 }

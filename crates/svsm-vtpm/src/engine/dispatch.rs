@@ -89,13 +89,13 @@ fn prepare(frame: &mut Frame, core: &mut Core<'_>, buffer: &mut [u8]) -> Result<
         !core.failed || matches!(command.code, 0x17A | 0x17C),
         Rc::FAILURE,
     )?;
-    ensure(core.started || command.has(Flags::EARLY), Rc::INITIALIZE)?;
+    ensure(core.started != command.has(Flags::EARLY), Rc::INITIALIZE)?;
 
     read_handles(frame, core, &mut r)?;
     if frame.tagged {
+        let size = r.read::<u32>()? as usize;
+        ensure(size >= 9 && size <= r.rest().len(), Rc::SIZE)?;
         ensure(!command.has(Flags::NO_SESSIONS), Rc::AUTH_CONTEXT)?;
-        let size = r.read::<u32>().map_err(|_| Rc::AUTHSIZE)? as usize;
-        ensure(size >= 9 && size <= r.rest().len(), Rc::AUTHSIZE)?;
         let mut area = Reader::new(r.take(size)?);
         auth::read_sessions(frame, core, &mut area)?;
     } else {
@@ -122,6 +122,7 @@ fn read_handles(frame: &mut Frame, core: &mut Core<'_>, r: &mut Reader<'_>) -> R
     for (((kind, _), entity), n) in handles {
         entity.handle = r.read::<Handle>().handle(n)?;
         kind.check(entity.handle).handle(n)?;
+        core.check_range(entity.handle).handle(n)?;
     }
     let handles = command
         .handles

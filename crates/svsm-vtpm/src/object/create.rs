@@ -198,7 +198,7 @@ impl Core<'_> {
                     sensitive.secret.resize(cipher.key_len());
                     self.draw(&mut source, sensitive.secret.as_mut_slice())?;
                 } else {
-                    ensure(create.data.len() == cipher.key_len(), Rc::KEY_SIZE.param(1))?;
+                    ensure(create.data.len() == cipher.key_len(), Rc::KEY_SIZE)?;
                     sensitive.secret = create.data.resized();
                 }
                 set_unique(self.crypto, &mut public, &sensitive, hash);
@@ -214,7 +214,7 @@ impl Core<'_> {
                 } else {
                     let is_key = public.attributes.intersects(A::SIGN | A::DECRYPT);
                     let fits = !is_key || create.data.len() <= alg.block_len();
-                    ensure(fits, Rc::SIZE.param(1))?;
+                    ensure(fits, Rc::SIZE)?;
                     sensitive.secret = create.data.resized();
                 }
                 set_unique(self.crypto, &mut public, &sensitive, hash);

@@ -17,11 +17,16 @@ use crate::{
 
 /// Attributes, alone and together with the parent's. Without a parent the object is at the root of a hierarchy, or external.
 pub(crate) fn check_attributes(public: &Public, parent: Option<&Object>) -> Result<(), Rc> {
+    let len = public.name_alg.map_or(0, crate::HashAlg::digest_len);
+    ensure(
+        public.policy.is_empty() || public.policy.len() == len,
+        Rc::SIZE,
+    )?;
     let attributes = public.attributes;
     let fixed_tpm = attributes.contains(A::FIXED_TPM);
     let fixed_parent = attributes.contains(A::FIXED_PARENT);
     let parent_fixed = parent.is_none_or(|p| p.has(A::FIXED_TPM));
-    if fixed_parent && parent.is_some() {
+    if fixed_parent {
         ensure(fixed_tpm == parent_fixed, Rc::ATTRIBUTES)?;
     }
     ensure(fixed_parent || !fixed_tpm, Rc::ATTRIBUTES)?;
@@ -44,12 +49,7 @@ pub(crate) fn check_attributes(public: &Public, parent: Option<&Object>) -> Resu
     } else if !matches!(public.params, Params::KeyedHash(_)) {
         ensure(sign || decrypt, Rc::ATTRIBUTES)?;
     }
-    ensure(!attributes.contains(A::X509_SIGN) || sign, Rc::ATTRIBUTES)?;
-    let len = public.name_alg.map_or(0, crate::HashAlg::digest_len);
-    ensure(
-        public.policy.is_empty() || public.policy.len() == len,
-        Rc::SIZE,
-    )
+    ensure(!attributes.contains(A::X509_SIGN) || sign, Rc::ATTRIBUTES)
 }
 
 /// Schemes and symmetric algorithms, which depend on what the key is for.
@@ -60,7 +60,7 @@ pub(crate) fn check_schemes(public: &Public) -> Result<(), Rc> {
         Params::SymCipher(_) => Ok(()),
         Params::KeyedHash(scheme) => {
             let fits = match scheme {
-                KeyedHashScheme::Null => !(restricted && (sign || decrypt)),
+                KeyedHashScheme::Null => sign == decrypt,
                 KeyedHashScheme::Hmac(_) => sign && !decrypt,
                 KeyedHashScheme::Xor(_, kdf) => {
                     decrypt && !sign && (!restricted || *kdf == Some(Alg::KDF1_SP800_108))
@@ -74,9 +74,6 @@ pub(crate) fn check_schemes(public: &Public) -> Result<(), Rc> {
         | Params::Ecc {
             symmetric, scheme, ..
         } => {
-            if let Params::Ecc { kdf, .. } = &public.params {
-                ensure(kdf.is_none(), Rc::KDF)?;
-            }
             let storage = restricted && decrypt;
             // Whatever mode it names, children are encrypted in CFB mode.
             let symmetric_fits = symmetric.is_some() == storage;
@@ -86,6 +83,9 @@ pub(crate) fn check_schemes(public: &Public) -> Result<(), Rc> {
                 _ => decrypt && !sign && !restricted,
             };
             ensure(scheme_fits, Rc::SCHEME)?;
+            if let Params::Ecc { kdf, .. } = &public.params {
+                ensure(kdf.is_none(), Rc::KDF)?;
+            }
             ensure(symmetric_fits, Rc::SYMMETRIC)
         }
     }
@@ -98,7 +98,8 @@ pub(crate) fn check_creation(
     data_len: usize,
 ) -> Result<(), Rc> {
     let origin = public.has(A::SENSITIVE_DATA_ORIGIN);
-    ensure(origin == (data_len == 0), Rc::ATTRIBUTES)?;
+    // Data that nobody asked for are ignored.
+    ensure(origin || data_len != 0, Rc::ATTRIBUTES)?;
     match public.params {
         Params::KeyedHash(_) | Params::SymCipher(_) => {
             if let Params::KeyedHash(_) = public.params {
@@ -127,6 +128,7 @@ pub(crate) fn check_creation(
 pub(crate) enum Blame {
     Public(Rc),
     Sensitive(Rc),
+    Both(Rc),
 }
 
 /// Checks the key itself: sizes, points, and, if `deep`, that both areas are one key.
@@ -141,7 +143,8 @@ pub(crate) fn check_key(
     let digest_len = public.name_alg.map_or(0, crate::HashAlg::digest_len);
     if let Some(sensitive) = sensitive {
         blame_sensitive(sensitive.alg == public.params.alg(), Rc::TYPE)?;
-        blame_sensitive(sensitive.auth.len() <= digest_len, Rc::SIZE)?;
+        let fits = public.name_alg.is_none() || sensitive.auth.len() <= digest_len;
+        blame_sensitive(fits, Rc::SIZE)?;
     }
     match (&public.params, &public.unique) {
         (Params::Rsa { bits, exponent, .. }, Unique::Rsa(n)) => {
@@ -176,13 +179,17 @@ pub(crate) fn check_key(
             if let Params::SymCipher(cipher) = params {
                 blame_sensitive(sensitive.secret.len() == cipher.key_len(), Rc::KEY_SIZE)?;
             }
+            if let Params::KeyedHash(KeyedHashScheme::Hmac(alg) | KeyedHashScheme::Xor(alg, _)) =
+                params
+            {
+                blame_sensitive(sensitive.secret.len() <= alg.block_len(), Rc::KEY_SIZE)?;
+            }
             if let Some(alg) = public.name_alg {
                 let parts = [sensitive.seed.as_slice(), sensitive.secret.as_slice()];
-                let expected = crypto.hash(alg, &parts);
-                blame_public(expected == *unique, Rc::BINDING)?;
                 // A seed shorter than the digest would let the secret be guessed from `unique`.
-                let seed = sensitive.seed.len();
-                blame_sensitive(seed == digest_len || seed == 0, Rc::SIZE)?;
+                blame_sensitive(sensitive.seed.len() == digest_len, Rc::KEY_SIZE)?;
+                let expected = crypto.hash(alg, &parts);
+                ensure(expected == *unique, Rc::BINDING).map_err(Blame::Both)?;
             }
         }
         _ => return Err(Blame::Public(Rc::TYPE)),
@@ -196,17 +203,7 @@ impl Blame {
         match self {
             Self::Public(rc) => rc.param(public),
             Self::Sensitive(rc) => rc.param(sensitive),
+            Self::Both(rc) => rc,
         }
     }
-}
-
-/// A public area that is loaded alone, of a key that somebody else may hold.
-pub(crate) fn check_external(public: &Public) -> Result<(), Rc> {
-    let len = public.name_alg.map_or(0, crate::HashAlg::digest_len);
-    ensure(
-        public.policy.is_empty() || public.policy.len() == len,
-        Rc::SIZE,
-    )?;
-    check_attributes(public, None)?;
-    check_schemes(public)
 }

@@ -156,11 +156,12 @@ impl Core<'_> {
         encrypted: &Encrypted,
     ) -> Result<Digest, Rc> {
         use crate::structures::attributes::ObjectAttributes as A;
-        ensure(!encrypted.is_empty(), Rc::VALUE.param(2))?;
+
         let object = self.object_of(key).ok_or(Rc::KEY.handle(1))?.clone();
         ensure(object.public.is_asymmetric(), Rc::KEY.handle(1))?;
         ensure(object.sensitive.is_some(), Rc::HANDLE.handle(1))?;
         ensure(object.has(A::DECRYPT), Rc::ATTRIBUTES.handle(1))?;
+        ensure(!encrypted.is_empty(), Rc::VALUE.param(2))?;
         self.secret_decrypt(&object, Label::SECRET, encrypted)
             .map_err(|_| Rc::VALUE.param(2))
     }

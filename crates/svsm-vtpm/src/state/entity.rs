@@ -5,11 +5,12 @@ use super::{
     object::{Content, Object},
     pcr::rule_of,
     permanent::Policy,
+    session::{ACTIVE_MAX, Active},
 };
 use crate::{
     crypto::Digest,
     handle::{Handle, HandleKind},
-    rc::Rc,
+    rc::{Rc, ensure},
     structures::{
         attributes::{NvAttributes, ObjectAttributes},
         nv::NvKind,
@@ -27,6 +28,16 @@ pub(crate) struct Entity {
 }
 
 impl Core<'_> {
+    /// Checks that a handle is one that this TPM could give to a transient object or a session.
+    pub(crate) fn check_range(&self, handle: Handle) -> Result<(), Rc> {
+        let count = match handle.kind() {
+            HandleKind::Transient => self.objects.capacity(),
+            HandleKind::HmacSession | HandleKind::PolicySession => ACTIVE_MAX,
+            _ => return Ok(()),
+        };
+        ensure(handle.index() < count, Rc::VALUE)
+    }
+
     /// Checks that a handle names something that is there now, and loads it if it is a persistent object. `n` is the handle's place
     /// in the command.
     pub(crate) fn resolve(&mut self, handle: Handle, n: usize) -> Result<Entity, Rc> {
@@ -45,7 +56,11 @@ impl Core<'_> {
                 slot = Some(self.objects.add_persistent(n, object));
             }
             HandleKind::HmacSession | HandleKind::PolicySession => {
-                self.sessions.loaded(handle).ok_or(Rc::REFERENCE_H0)?;
+                // A session of the other kind is there, but is not what was asked for.
+                let active = self.sessions.active.get(handle.index());
+                let other = matches!(active, Some(Active::Loaded(_)));
+                let code = if other { Rc::HANDLE } else { Rc::REFERENCE_H0 };
+                self.sessions.loaded(handle).ok_or(code)?;
             }
             HandleKind::Nv => {
                 self.accessible_index(handle)?;

@@ -223,7 +223,7 @@ impl Permanent {
             pcr_policy: Policy::default(),
             pp_commands: NO_COMMANDS,
             audit_commands: NO_COMMANDS,
-            audit_alg: HashAlg::Sha256,
+            audit_alg: HashAlg::Sha512,
             audit_counter: 0,
             algorithm_set: 0,
             ek_epoch: 0,

@@ -251,6 +251,11 @@ impl Public {
         Ok(it)
     }
 
+    /// `TPMT_PUBLIC` with a name algorithm.
+    pub(crate) fn read_template(r: &mut Reader<'_>) -> Result<Self, Rc> {
+        Self::read_with(r, false)
+    }
+
     /// A template for a derivation parent: `unique` holds label and context (`TPMS_DERIVE`).
     pub(crate) fn read_derived(r: &mut Reader<'_>) -> Result<(Self, Derive), Rc> {
         let head = Self::read_head(r, false)?;

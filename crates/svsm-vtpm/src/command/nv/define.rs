@@ -21,12 +21,20 @@ pub(crate) fn define_space(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(
     let public: NvPublic = call.param_with(|r| r.sized_as())?;
     call.end()?;
     auth.trim_end();
-    ensure(
-        auth.len() <= public.name_alg.digest_len(),
-        Rc::SIZE.param(1),
-    )?;
-    check(call.handle_at(0), &public).map_err(|rc| rc.param(2))?;
+    let digest_len = public.name_alg.digest_len();
+    let policy = public.policy.len();
+    ensure(policy == 0 || policy == digest_len, Rc::SIZE.param(2))?;
+    ensure(auth.len() <= digest_len, Rc::SIZE.param(1))?;
+    check(&public).map_err(|rc| rc.param(2))?;
     let platform = call.handle_at(0) == Handle::PLATFORM;
+    ensure(
+        public.has(A::PLATFORM_CREATE) == platform,
+        Rc::ATTRIBUTES.handle(1),
+    )?;
+    ensure(
+        !public.has(A::POLICY_DELETE) || platform,
+        Rc::ATTRIBUTES.param(2),
+    )?;
     ensure(platform || core.clear.sh_enable, Rc::HIERARCHY.handle(1))?;
     ensure(
         !platform || core.clear.ph_enable_nv,
@@ -36,13 +44,9 @@ pub(crate) fn define_space(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(
     Ok(core.add_index(&public, &auth)?)
 }
 
-fn check(auth: Handle, public: &NvPublic) -> Result<(), Rc> {
+fn check(public: &NvPublic) -> Result<(), Rc> {
     let has = |attribute| public.has(attribute);
     let digest_len = public.name_alg.digest_len();
-    ensure(
-        public.policy.is_empty() || public.policy.len() == digest_len,
-        Rc::SIZE,
-    )?;
     let kind = public.attributes.kind().ok_or(Rc::ATTRIBUTES)?;
     let size = usize::from(public.size);
     match kind {
@@ -73,9 +77,6 @@ fn check(auth: Handle, public: &NvPublic) -> Result<(), Rc> {
         )?;
         ensure(kind != NvKind::PinFail || has(A::NO_DA), Rc::ATTRIBUTES)?;
     }
-    let platform = auth == Handle::PLATFORM;
-    ensure(has(A::PLATFORM_CREATE) == platform, Rc::ATTRIBUTES)?;
-    ensure(!has(A::POLICY_DELETE) || platform, Rc::ATTRIBUTES)?;
     ensure(!has(A::WRITE_ALL) || size <= super::BUFFER_MAX, Rc::SIZE)?;
     Ok(())
 }

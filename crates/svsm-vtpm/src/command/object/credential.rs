@@ -22,17 +22,15 @@ pub(crate) fn activate_credential(core: &mut Core<'_>, call: &mut Call<'_>) -> R
     let blob: Private = call.param()?;
     let secret: Encrypted = call.param()?;
     call.end()?;
-    let name = core
-        .object_of(call.entity(0))
-        .ok_or(Rc::TYPE.handle(1))?
-        .name
-        .clone();
+
     let key = core
         .object_of(call.entity(1))
         .ok_or(Rc::TYPE.handle(2))?
         .clone();
     ensure(key.public.is_asymmetric(), Rc::TYPE.handle(2))?;
     ensure(is_credential_key(&key), Rc::ATTRIBUTES.handle(2))?;
+    let object = core.object_of(call.entity(0)).ok_or(Rc::TYPE.handle(1))?;
+    let name = object.name.clone();
     let seed = core
         .secret_decrypt(&key, Label::IDENTITY, &secret)
         .param(2)?;
