@@ -17,7 +17,8 @@ The exit status is the verdict's:
   2  the command line, a tool or the image is not as it must be
   3  it crashed or panicked
   4  it did not end in time
-  5  the software machine or QEMU failed
+  5  the software machine or QEMU failed, or the runner could not do its work
+  130  interrupted
 
 Examples:
   cargo xtask boot

@@ -7,6 +7,7 @@ use crate::workspace;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use svsm_igvm::report::Report;
+use svsm_igvm::symbols::Symbols;
 use svsm_igvm::{Loader, Manifest};
 
 /// The programs that a boot needs.
@@ -99,7 +100,7 @@ pub(crate) fn image(programs: &Programs, loader: Loader, debug: bool) -> Result<
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let debug = if debug { "-debug" } else { "" };
     let file = dir.join(format!("native-{loader}{debug}.igvm"));
-    let symbols = file.with_extension("symbols.json");
+    let symbols = Symbols::path_beside(&file);
     write(&file, &image.bytes)?;
     write(
         &symbols,

@@ -14,7 +14,7 @@ It is refused if it needs something that the loader does not take.
 
 Examples:
   cargo xtask image
-  cargo xtask image --loader openvmm --inspect
+  cargo xtask image --loader qemu --inspect
   cargo xtask image --debug-image")]
 pub(crate) struct Args {
     /// Who will load the image: machine, qemu, openvmm or cloud-hypervisor.
