@@ -45,7 +45,7 @@ pub trait Clock: Send {
 /// Where the permanent state lives while the TPM is off.
 ///
 /// The TPM commits a whole image before it answers the command that changed it. A store must make a commit atomic: after
-/// a power cut, [`NvStore::load`] gives either the old image or the new one. `Journal` makes such a store of plain flash.
+/// a power cut, [`NvStore::load`] gives either the old image or the new one.
 pub trait NvStore: Send {
     /// Reads the newest image into the front of `into` and says how long it is; `None` in an empty store.
     ///
