@@ -2,6 +2,7 @@
 
 use crate::{proc, ui, workspace};
 use anyhow::{Context, Result, bail};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -19,10 +20,13 @@ const INSTRUMENTATION: &[&str] = &[
     "-Ccodegen-units=1",
 ];
 
+/// How many lines of the engine's log are shown when it found something.
+const SHOWN: usize = 40;
+
 /// Options of `cargo xtask fuzz`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What is found goes to fuzz/corpus-found and fuzz/artifacts. An input that fails is run again by
+What is found goes to fuzz/corpus-found and fuzz/artifacts, the engine's log to target/fuzz/TARGET.log. An input that fails is run again by
   target/fuzz/x86_64-unknown-linux-gnu/release/TARGET FILE
 
 Examples:
@@ -104,13 +108,19 @@ pub(crate) fn run(targets: &[String], seconds: u32) -> Result<()> {
     for target in targets {
         let start = ui::step(&format!("fuzzing {target} for {seconds} s"));
         let program = out.join(HOST).join("release").join(target);
-        one(&program, target, seconds)?;
+        one(
+            &program,
+            target,
+            seconds,
+            &out.join(format!("{target}.log")),
+        )?;
         ui::note(&format!("nothing found ({})", ui::elapsed(start)));
     }
     Ok(())
 }
 
-fn one(program: &Path, target: &str, seconds: u32) -> Result<()> {
+/// Runs one target. What the engine says goes to `log`, and is shown where it found something.
+fn one(program: &Path, target: &str, seconds: u32, log: &Path) -> Result<()> {
     let found = root().join("corpus-found").join(target);
     let artifacts = root().join("artifacts").join(target);
     for dir in [&found, &artifacts] {
@@ -119,13 +129,24 @@ fn one(program: &Path, target: &str, seconds: u32) -> Result<()> {
     let mut fuzz = Command::new(program);
     fuzz.arg(format!("-max_total_time={seconds}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
-        .args(["-timeout=20", "-rss_limit_mb=2048", "-verbosity=0"])
+        .args(["-timeout=20", "-rss_limit_mb=2048"])
         .arg(&found);
     let seeds = root().join("corpus").join(target);
     if seeds.is_dir() {
         fuzz.arg(seeds);
     }
-    proc::run(&mut fuzz)
+    let unwritable = || format!("cannot write {}", log.display());
+    let file = File::create(log).with_context(unwritable)?;
+    fuzz.stderr(file.try_clone().with_context(unwritable)?)
+        .stdout(file);
+    proc::run(&mut fuzz).inspect_err(|_| {
+        let said = std::fs::read(log).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let lines: Vec<&str> = said.lines().collect();
+        for line in lines.iter().skip(lines.len().saturating_sub(SHOWN)) {
+            ui::note(line);
+        }
+    })
 }
 
 fn root() -> PathBuf {
