@@ -130,6 +130,10 @@ impl<P: Personality> Runner<'_, '_, P> {
             self.park();
         }
         if mail.has_init() {
+            if self.nmi.handled || self.nmi.at_iret {
+                // The handler's IRET will not come any more, and the next bell must be heard.
+                insn::unmask_nmis();
+            }
             self.intercept_nmis(true);
             self.nmi = GuestNmi::default();
             insn::apic_reset();
