@@ -190,6 +190,32 @@ fn orphans_leave_what_was_kept_for_them() {
     assert!(scheduler.is_empty());
 }
 
+#[test]
+fn a_disowned_child_is_an_orphan_whether_it_runs_or_has_ended() {
+    let mut scheduler = on::<1>();
+    let (parent, _) = scheduler.spawn(1, None).unwrap();
+    let (ended, _) = scheduler.spawn(2, Some(parent)).unwrap();
+    let (left, _) = scheduler.spawn(3, Some(parent)).unwrap();
+    assert_eq!(scheduler.pick(CPU0), Some(parent));
+    assert_eq!(switch(&mut scheduler, CPU0, Leave::Yield), Some(ended));
+    assert_eq!(
+        switch(&mut scheduler, CPU0, Leave::Exit { code: 0 }),
+        Some(left)
+    );
+    assert_eq!(scheduler.disown(left, ended), Err(SysError::NOT_FOUND));
+    scheduler.disown(parent, ended).unwrap();
+    scheduler.disown(parent, left).unwrap();
+    assert_eq!(scheduler.disown(parent, left), Err(SysError::NOT_FOUND));
+    assert_eq!(scheduler.reap(parent, ended), Err(SysError::NOT_FOUND));
+    assert_eq!(scheduler.reap_orphan(), Some(2));
+    assert_eq!(scheduler.reap_orphan(), None, "the other one still runs");
+    assert_eq!(
+        switch(&mut scheduler, CPU0, Leave::Exit { code: 0 }),
+        Some(parent)
+    );
+    assert_eq!(scheduler.reap_orphan(), Some(3));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Spawn { by: CpuIndex },
