@@ -4,4 +4,7 @@
 //! ## Feature flags
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 
+pub mod cpuid; // SEV-SNP: what a guest is told of its processor
 pub mod rmp; // SEV-SNP: who owns a page, and who may use it
+pub mod secrets; // SEV-SNP: keys of the channel to the security processor
+pub mod vmsa; // SEV-SNP: registers at rest
