@@ -1,6 +1,6 @@
 //! What the host can do to the table, and what the security processor does for it at launch.
 
-use super::{Entry, PAGES_IN_2M, PageSize, Rmp, State};
+use super::{Entry, PAGES_IN_2M, PageSize, Permissions, Rmp, State};
 use core::fmt;
 
 /// What an entry shall be: the operand of `RMPUPDATE`.
@@ -164,18 +164,34 @@ impl Rmp<'_> {
     }
 
     /// What the security processor does with a page that the launch measures or fills: it becomes valid without the guest's
-    /// doing (56860, `SNP_LAUNCH_UPDATE`). `vmsa` marks the registers of a virtual processor.
+    /// doing (56860, `SNP_LAUNCH_UPDATE`). `vmsa` marks the registers of a virtual processor; lower levels have no rights.
     ///
     /// # Errors
     /// [`HostFailure::Permission`] if the host has not prepared it as a page of that guest's launch.
     pub fn launch_update(&mut self, spa: u64, asid: u32, vmsa: bool) -> Result<(), HostFailure> {
+        self.launch_page(spa, asid, vmsa, [Permissions::empty(); 3])
+    }
+
+    /// The same with rights for VMPL1, VMPL2 and VMPL3.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn launch_page(
+        &mut self,
+        spa: u64,
+        asid: u32,
+        vmsa: bool,
+        permissions: [Permissions; 3],
+    ) -> Result<(), HostFailure> {
         let entry = self.entry_mut(spa).ok_or(HostFailure::Input)?;
         if entry.state() != State::PreGuest || entry.asid != asid {
             return Err(HostFailure::Permission);
         }
+        let [vmpl1, vmpl2, vmpl3] = permissions;
         entry.immutable = false;
         entry.validated = true;
         entry.vmsa = vmsa;
+        entry.permissions = [Permissions::all(), vmpl1, vmpl2, vmpl3];
         Ok(())
     }
 
