@@ -23,7 +23,7 @@ pub struct Rmp<'m> {
 impl<'m> Rmp<'m> {
     /// A table over `entries`, as they are.
     #[must_use]
-    pub fn new(entries: &'m mut [Entry]) -> Self {
+    pub const fn new(entries: &'m mut [Entry]) -> Self {
         Self { entries }
     }
 
