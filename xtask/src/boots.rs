@@ -90,7 +90,7 @@ fn guests(bench: &Bench) -> Result<()> {
         "-p",
         "svsm-testbed-guest",
         "--test",
-        "native",
+        "machine",
     ])
     .args(["--", "--test-threads", "1"])
     .env("SVSM_BARE_DIR", bench.programs.dir())

@@ -1,4 +1,4 @@
-//! Writes the guests' image: `image <ELF file> <image> [long|protected|real]`.
+//! Writes the guests' image: `image <ELF file> <image> [long|protected|real|snp]`.
 
 use core::error::Error;
 use std::{env, fs};
@@ -10,14 +10,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (elf, out, mode) = match words.as_slice() {
         [elf, out] => (elf, out, "long"),
         [elf, out, mode] => (elf, out, mode.as_str()),
-        _ => return Err("usage: image <ELF file> <image> [long|protected|real]".into()),
+        _ => return Err("usage: image <ELF file> <image> [long|protected|real|snp]".into()),
     };
+    let file = fs::read(elf)?;
     let mode = match mode {
+        "snp" => return Ok(fs::write(out, image::snp(&file)?)?),
         "long" => Mode::Long,
         "protected" => Mode::Protected,
         "real" => Mode::Real,
         other => return Err(format!("{other} is no mode").into()),
     };
-    fs::write(out, image::native(&fs::read(elf)?, mode)?)?;
+    fs::write(out, image::native(&file, mode)?)?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "entry code and privileged instructions")]
 
 pub mod apic;
+pub mod ghcb;
 pub mod insn;
 pub mod trap;
 
@@ -14,6 +15,12 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 const COM1: u16 = 0x3f8;
 const PM1A_CONTROL: u16 = 0x604;
+/// Of the register that says what protects the guest. A native guest reads zero.
+const SNP: u64 = 1 << 2;
+
+fn rdmsr_sev_status() -> u64 {
+    insn::rdmsr(0xc001_0131)
+}
 
 /// The function that other CPUs run, as a number.
 static OTHERS: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
@@ -113,18 +120,24 @@ gdtr:
     .balign 4096
     .global page_tables
 page_tables:
+    # An image for SEV-SNP has other tables here, with the C-bit.
     .quad near_pages + 3
     .quad far_pages + 3
     .fill 510, 8, 0
+    .global near_pages
 near_pages:
     .set gib, 0
     .rept 512
     .quad (gib << 30) | 0x83
     .set gib, gib + 1
     .endr
+    .global far_pages
 far_pages:
     .quad 0x8000000083
     .fill 511, 8, 0
+    .global shared_pages
+shared_pages:
+    .fill 512, 8, 0
 
     .bss
     .balign 16
@@ -140,6 +153,9 @@ other_stacks:
 
 extern "C" fn main() -> ! {
     trap::load();
+    if rdmsr_sev_status() & SNP != 0 {
+        ghcb::set_up();
+    }
     let mut name = [0; 32];
     for (offset, byte) in (0..).zip(name.iter_mut()) {
         let value: u8 = read(COMMAND_LINE + offset);
@@ -194,6 +210,9 @@ pub fn write<T: Copy>(at: u64, value: T) {
 
 /// ACPI S5.
 pub fn power_off() -> ! {
+    if ghcb::is_up() {
+        ghcb::port_out(PM1A_CONTROL, 2, 0x2000);
+    }
     insn::out16(PM1A_CONTROL, 0x2000);
     loop {
         insn::cli_hlt();
@@ -210,6 +229,10 @@ struct Serial;
 
 impl Write for Serial {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if ghcb::is_up() {
+            ghcb::print(text);
+            return Ok(());
+        }
         for byte in text.bytes() {
             while insn::in8(COM1 + 5) & 0x20 == 0 {}
             insn::out8(COM1, byte);

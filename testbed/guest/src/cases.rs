@@ -4,6 +4,7 @@ mod cpu; // what a CPU shows of SVM, EFER and the APIC's mode
 mod ending; // the ways to end
 mod memory; // what is where
 mod smp; // other CPUs, interrupts and sleep
+mod snp; // SEV-SNP
 
 use core::fmt;
 
@@ -53,6 +54,12 @@ pub fn run(name: &str) -> Result {
         "nmi-stop" => smp::nmi_stop(),
         "interrupt" => smp::interrupt(),
         "sleep" => smp::sleep(),
+        "snp" => snp::all(),
+        "snp-cpus" => snp::other_cpus(),
+        "snp-private-access-to-shared" => snp::private_access_to_shared(),
+        "snp-shared-access-to-private" => snp::shared_access_to_private(),
+        "snp-lower-level-writes" => snp::lower_level_writes(),
+        "snp-terminate" => snp::terminate(),
         _ => Err(Failed {
             what: "there is no such guest",
             got: 0,

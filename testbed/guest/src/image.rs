@@ -5,6 +5,7 @@ use core::fmt;
 use elf::ElfBytes;
 use elf::abi::PT_LOAD;
 use elf::endian::LittleEndian;
+use igvm::snp_defs::{SevSelector, SevVmsa};
 use igvm::{Arch, IgvmDirectiveHeader as Directive, IgvmFile, IgvmPlatformHeader, IgvmRevision};
 use igvm_defs::{
     IGVM_VHS_PARAMETER, IGVM_VHS_PARAMETER_INSERT, IGVM_VHS_SUPPORTED_PLATFORM,
@@ -68,6 +69,87 @@ impl From<igvm::Error> for Error {
 /// The file is not that of the guests.
 pub fn native(file: &[u8], mode: Mode) -> Result<Vec<u8>, Error> {
     let file = ElfBytes::<LittleEndian>::minimal_parse(file)?;
+    let mut directives = contents(&file, |_, _| ())?;
+    directives.push(Directive::X64NativeVpContext {
+        compatibility_mask: MASK,
+        vp_index: 0,
+        context: Box::new(context(&file, mode)?),
+    });
+    serialize(IgvmPlatformType::NATIVE, directives)
+}
+
+/// Makes an image for SEV-SNP of the guests' ELF file: 64 bits, with the C-bit in all tables.
+///
+/// # Errors
+/// The file is not that of the guests.
+pub fn snp(file: &[u8]) -> Result<Vec<u8>, Error> {
+    let file = ElfBytes::<LittleEndian>::minimal_parse(file)?;
+    let (root, near) = (symbol(&file, "page_tables")?, symbol(&file, "near_pages")?);
+    let (far, shared) = (symbol(&file, "far_pages")?, symbol(&file, "shared_pages")?);
+    let gib = |index: usize| (index as u64) << 30 | 0x83;
+    let mut directives = contents(&file, |gpa, data| {
+        let table: Box<dyn Fn(usize) -> u64> = match gpa {
+            _ if gpa == root => {
+                let tables = [near, far, shared].map(|table| table | 3 | layout::C_BIT);
+                Box::new(move |index| tables.get(index).copied().unwrap_or_default())
+            }
+            _ if gpa == near => Box::new(move |index| gib(index) | layout::C_BIT),
+            _ if gpa == far => Box::new(move |index| match index {
+                0 => layout::FAR_MEMORY | 0x83 | layout::C_BIT,
+                _ => 0,
+            }),
+            _ if gpa == shared => Box::new(gib),
+            _ => return,
+        };
+        *data = (0..512)
+            .flat_map(|index| table(index).to_le_bytes())
+            .collect();
+    })?;
+    for (gpa, data_type) in [
+        (layout::SECRETS, IgvmPageDataType::SECRETS),
+        (layout::CPUID, IgvmPageDataType::CPUID_DATA),
+    ] {
+        directives.push(Directive::PageData {
+            gpa,
+            compatibility_mask: MASK,
+            flags: IgvmPageDataFlags::new(),
+            data_type,
+            data: vec![],
+        });
+    }
+    let mut vmsa = Box::new(SevVmsa::new_zeroed());
+    let data = SevSelector {
+        selector: 16,
+        attrib: 0xc93,
+        limit: u32::MAX,
+        base: 0,
+    };
+    (vmsa.ds, vmsa.es, vmsa.ss, vmsa.fs, vmsa.gs) = (data, data, data, data, data);
+    vmsa.cs = SevSelector {
+        selector: 8,
+        attrib: 0xa9b,
+        ..data
+    };
+    vmsa.efer = 0x1d00;
+    (vmsa.cr0, vmsa.cr3, vmsa.cr4) = (0x8001_0033, root | layout::C_BIT, 0x20);
+    (vmsa.rip, vmsa.rflags) = (file.ehdr.e_entry, 2);
+    (vmsa.dr6, vmsa.dr7, vmsa.pat) = (0xffff_0ff0, 0x400, 0x0007_0406_0007_0406);
+    (vmsa.xcr0, vmsa.mxcsr, vmsa.x87_fcw) = (1, 0x1f80, 0x37f);
+    vmsa.sev_features.set_snp(true);
+    directives.push(Directive::SnpVpContext {
+        gpa: layout::VMSA,
+        compatibility_mask: MASK,
+        vp_index: 0,
+        vmsa,
+    });
+    serialize(IgvmPlatformType::SEV_SNP, directives)
+}
+
+/// What is the same on all platforms. `change` may change pages of the program.
+fn contents(
+    file: &ElfBytes<'_, LittleEndian>,
+    change: impl Fn(u64, &mut Vec<u8>),
+) -> Result<Vec<Directive>, Error> {
     let mut directives = parameters();
     directives.push(Directive::RequiredMemory {
         gpa: layout::FAR_MEMORY,
@@ -85,21 +167,24 @@ pub fn native(file: &[u8], mode: Mode) -> Result<Vec<u8>, Error> {
         let mut chunks = data.chunks(PAGE);
         let pages = usize::try_from(segment.p_memsz).unwrap_or(0).div_ceil(PAGE);
         for gpa in (segment.p_paddr..).step_by(PAGE).take(pages) {
-            directives.push(page(gpa, chunks.next().unwrap_or_default()));
+            let mut bytes = chunks.next().unwrap_or_default().to_vec();
+            change(gpa, &mut bytes);
+            directives.push(page(gpa, &bytes));
         }
     }
     let last = layout::FAR_MEMORY + u64::from(layout::FAR_MEMORY_BYTES) - PAGE as u64;
     directives.push(page(last, layout::FAR_DATA));
-    directives.push(Directive::X64NativeVpContext {
-        compatibility_mask: MASK,
-        vp_index: 0,
-        context: Box::new(context(&file, mode)?),
-    });
+    Ok(directives)
+}
 
+fn serialize(
+    platform_type: IgvmPlatformType,
+    directives: Vec<Directive>,
+) -> Result<Vec<u8>, Error> {
     let platform = IgvmPlatformHeader::SupportedPlatform(IGVM_VHS_SUPPORTED_PLATFORM {
         compatibility_mask: MASK,
         highest_vtl: 0,
-        platform_type: IgvmPlatformType::NATIVE,
+        platform_type,
         platform_version: 1,
         shared_gpa_boundary: 0,
     });
@@ -158,17 +243,20 @@ fn parameters() -> Vec<Directive> {
     areas.chain(contents).chain(inserts).collect()
 }
 
+/// Where a symbol of the program is.
+fn symbol(file: &ElfBytes<'_, LittleEndian>, name: &'static str) -> Result<u64, Error> {
+    let (table, strings) = file.symbol_table()?.ok_or(Error::Symbol(name))?;
+    table
+        .iter()
+        .find(|symbol| {
+            usize::try_from(symbol.st_name).is_ok_and(|at| strings.get(at).ok() == Some(name))
+        })
+        .map(|symbol| symbol.st_value)
+        .ok_or(Error::Symbol(name))
+}
+
 fn context(file: &ElfBytes<'_, LittleEndian>, mode: Mode) -> Result<IgvmNativeVpContextX64, Error> {
-    let symbol = |name: &'static str| -> Result<u64, Error> {
-        let (table, strings) = file.symbol_table()?.ok_or(Error::Symbol(name))?;
-        table
-            .iter()
-            .find(|symbol| {
-                usize::try_from(symbol.st_name).is_ok_and(|at| strings.get(at).ok() == Some(name))
-            })
-            .map(|symbol| symbol.st_value)
-            .ok_or(Error::Symbol(name))
-    };
+    let symbol = |name| symbol(file, name);
     let mut context = IgvmNativeVpContextX64::new_zeroed();
     context.rflags = 2;
     context.code_selector = 8;

@@ -1,5 +1,9 @@
 //! Addresses that the image and the guest agree on.
 
+/// The page with secrets (SEV-SNP).
+pub const SECRETS: u64 = 0x1000;
+/// The page with what CPUID says (SEV-SNP).
+pub const CPUID: u64 = 0x2000;
 /// The page with the number of CPUs, the environment, and the windows of devices.
 pub const FACTS: u64 = 0x3000;
 /// The page with the memory map.
@@ -26,3 +30,10 @@ pub const FAR_MEMORY: u64 = 0x80_0000_0000;
 pub const FAR_MEMORY_BYTES: u32 = 4 << 20;
 /// What the image puts into its last page.
 pub const FAR_DATA: &[u8] = b"far away";
+
+/// The bit that makes a page private (SEV-SNP).
+pub const C_BIT: u64 = 1 << 51;
+/// Where all memory is mapped a second time, shared (SEV-SNP).
+pub const SHARED: u64 = 2 << 39;
+/// Where KVM and this machine's images have the first CPU's save area.
+pub const VMSA: u64 = 0xffff_ffff_f000;

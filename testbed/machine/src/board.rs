@@ -26,6 +26,7 @@ pub struct Slot {
     apic_id: AtomicU32,
     state: AtomicU8,
     stopped: AtomicBool,
+    inside: AtomicBool,
     lock: AtomicBool,
     mail: AtomicU32,
     bells: AtomicU64,
@@ -92,6 +93,8 @@ impl Mail {
     const START: u32 = 1 << 9;
     const NMI: u32 = 1 << 10;
     const STOP: u32 = 1 << 11;
+    const CREATED: u32 = 1 << 12;
+    const LEAVE: u32 = 1 << 13;
 
     /// Back to waiting for a start.
     #[must_use]
@@ -115,6 +118,24 @@ impl Mail {
     #[must_use]
     pub const fn stop() -> Self {
         Self(Self::STOP)
+    }
+
+    /// A virtual CPU to run.
+    #[must_use]
+    pub const fn created() -> Self {
+        Self(Self::CREATED)
+    }
+
+    /// Nothing but to leave the guest, which forgets translations that are gone.
+    #[must_use]
+    pub const fn leave() -> Self {
+        Self(Self::LEAVE)
+    }
+
+    /// Whether a virtual CPU is in it.
+    #[must_use]
+    pub const fn has_created(self) -> bool {
+        self.0 & Self::CREATED != 0
     }
 
     /// Whether INIT is in it.
@@ -195,6 +216,7 @@ impl Slot {
             apic_id: AtomicU32::new(0),
             state: AtomicU8::new(State::Absent as u8),
             stopped: AtomicBool::new(false),
+            inside: AtomicBool::new(false),
             lock: AtomicBool::new(false),
             mail: AtomicU32::new(0),
             bells: AtomicU64::new(0),
@@ -234,6 +256,17 @@ impl Slot {
     /// Says that the CPU stops; only for the CPU itself.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    /// Says that the CPU is about to enter its guest, or has left it; only for the CPU itself.
+    pub fn set_inside(&self, inside: bool) {
+        self.inside.store(inside, Ordering::SeqCst);
+    }
+
+    /// Whether the CPU may be in its guest, with translations that it looked up before now.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        self.inside.load(Ordering::SeqCst)
     }
 
     /// Leaves mail and rings.

@@ -1,7 +1,7 @@
 //! L0's command line.
 //!
 //! ```text
-//! memory=<bytes>[K|M|G]  platform=native  [-- <the guest's command line>]
+//! memory=<bytes>[K|M|G]  platform=native|snp  [-- <the guest's command line>]
 //! ```
 
 use core::fmt;
@@ -23,6 +23,8 @@ pub enum Platform {
     /// A machine without isolation.
     #[default]
     Native,
+    /// AMD SEV-SNP.
+    Snp,
 }
 
 impl Platform {
@@ -31,6 +33,7 @@ impl Platform {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
+            Self::Snp => "snp",
         }
     }
 }
@@ -76,6 +79,7 @@ impl<'a> Options<'a> {
                     options.memory = Some(bytes(value).ok_or(OptionError::Value(index))?);
                 }
                 Some(("platform", "native")) => options.platform = Platform::Native,
+                Some(("platform", "snp")) => options.platform = Platform::Snp,
                 Some(("platform", _)) => return Err(OptionError::Value(index)),
                 // The words that QEMU's own loaders add.
                 Some(("initrd" | "BOOT_IMAGE", _)) => {}

@@ -1,5 +1,6 @@
 //! How a run ends.
 
+use crate::deliver::Undeliverable;
 use core::fmt;
 
 /// The end of a run, as L0 saw it.
@@ -14,6 +15,31 @@ pub enum Ending {
     },
     /// A CPU gave up: a triple fault.
     Shutdown,
+    /// An exception could not be delivered, which ends in shutdown.
+    Undelivered {
+        /// The vector.
+        vector: u8,
+        /// Its error code.
+        code: u32,
+        /// What was missing.
+        why: Undeliverable,
+    },
+    /// A private access that the reverse map table does not allow and no guest can be told of.
+    Violation {
+        /// The guest physical address.
+        gpa: u64,
+        /// The level.
+        level: u8,
+        /// What the table says.
+        fault: svsm_sim::rmp::Fault,
+    },
+    /// The guest asked the host to end it.
+    Terminated {
+        /// Who gives the reason its meaning.
+        set: u8,
+        /// The reason.
+        reason: u8,
+    },
     /// All CPUs halted with interrupts off, or wait for a start that nobody can send.
     Halted,
     /// An access to a guest physical address behind which there is nothing.
@@ -47,6 +73,8 @@ pub enum Unsupported {
 pub enum Internal {
     /// An exit that nothing asked for, by its code.
     Exit(u64),
+    /// No memory for page tables, or a table that is out of reach.
+    Memory,
     /// An exception of its own, or a panic; the event before the verdict says more.
     Fault,
 }
@@ -58,7 +86,9 @@ impl Ending {
         match self {
             Self::PowerOff => "power-off",
             Self::Reset { .. } => "reset",
-            Self::Shutdown => "shutdown",
+            Self::Shutdown | Self::Undelivered { .. } => "shutdown",
+            Self::Violation { .. } => "violation",
+            Self::Terminated { .. } => "terminated",
             Self::Halted => "halted",
             Self::BadAccess { .. } => "bad-access",
             Self::InvalidState => "invalid-state",
@@ -74,13 +104,15 @@ impl Ending {
         match self {
             Self::PowerOff => 0x10,
             Self::Reset { .. } => 0x11,
-            Self::Shutdown => 0x12,
+            Self::Shutdown | Self::Undelivered { .. } => 0x12,
             Self::Halted => 0x13,
             Self::BadAccess { .. } => 0x14,
             Self::InvalidState => 0x15,
             Self::Unsupported(_) => 0x16,
+            Self::Terminated { .. } => 0x17,
             Self::LoadError => 0x18,
             Self::Internal(_) => 0x19,
+            Self::Violation { .. } => 0x1a,
         }
     }
 }
@@ -91,6 +123,21 @@ impl fmt::Display for Ending {
             Self::PowerOff => f.write_str("the guest powered the machine off"),
             Self::Reset { port } => write!(f, "the guest reset the machine through port {port:#x}"),
             Self::Shutdown => f.write_str("a CPU of the guest shut down after a triple fault"),
+            Self::Undelivered { vector, code, why } => {
+                write!(
+                    f,
+                    "exception {vector} with code {code:#x} was not delivered: {why}"
+                )
+            }
+            Self::Violation { gpa, level, fault } => {
+                write!(f, "VMPL{level} at guest physical address {gpa:#x}: {fault}")
+            }
+            Self::Terminated { set, reason } => {
+                write!(
+                    f,
+                    "the guest asked to be ended, with reason {set}:{reason:#x}"
+                )
+            }
             Self::Halted => f.write_str("all CPUs of the guest halted for ever"),
             Self::BadAccess { gpa, code } => {
                 let what = match (code & 1 << 4 != 0, code & 1 << 1 != 0) {
@@ -117,6 +164,7 @@ impl fmt::Display for Ending {
             }
             Self::LoadError => f.write_str("the image was refused"),
             Self::Internal(Internal::Exit(code)) => write!(f, "unexpected exit {code:#x}"),
+            Self::Internal(Internal::Memory) => f.write_str("no memory is left for page tables"),
             Self::Internal(Internal::Fault) => f.write_str("L0 itself failed"),
         }
     }

@@ -5,6 +5,20 @@ use crate::vmcb::Control;
 /// An exit, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
+    /// A write of CR0, by MOV, LMSW or CLTS.
+    Cr0Write,
+    /// An undefined opcode.
+    Undefined,
+    /// RDPMC.
+    Rdpmc,
+    /// INVD.
+    Invd,
+    /// WBINVD.
+    Wbinvd,
+    /// MONITOR.
+    Monitor,
+    /// MWAIT.
+    Mwait,
     /// A non-maskable interrupt is pending.
     Nmi,
     /// An INIT signal is pending.
@@ -15,8 +29,10 @@ pub enum Exit {
     Iret,
     /// HLT.
     Hlt,
-    /// An instruction of the SVM extension.
+    /// An instruction of the SVM extension other than `VMMCALL`.
     Svm,
+    /// `VMMCALL`, or with a prefix `VMGEXIT`.
+    Vmmcall,
     /// IN or OUT.
     Io(Io),
     /// RDMSR, or WRMSR if `write`.
@@ -60,12 +76,20 @@ impl Exit {
     pub const fn decode(control: &Control) -> Self {
         let (info1, info2) = (control.exit_info1, control.exit_info2);
         match control.exit_code {
+            0x10 => Self::Cr0Write,
+            0x46 => Self::Undefined,
             0x61 => Self::Nmi,
             0x63 => Self::Init,
+            0x6f => Self::Rdpmc,
             0x72 => Self::Cpuid,
             0x74 => Self::Iret,
+            0x76 => Self::Invd,
             0x78 => Self::Hlt,
-            0x7a | 0x80..=0x86 => Self::Svm,
+            0x7a | 0x80 | 0x82..=0x86 => Self::Svm,
+            0x81 => Self::Vmmcall,
+            0x89 => Self::Wbinvd,
+            0x8a => Self::Monitor,
+            0x8b => Self::Mwait,
             0x7b => Self::Io(Io {
                 port: (info1 >> 16 & 0xffff) as u16,
                 size: (info1 >> 4 & 7) as u8,
@@ -96,10 +120,21 @@ impl Exit {
             Self::Iret => Reason::Iret,
             Self::Hlt => Reason::Hlt,
             Self::Svm => Reason::Svm,
+            Self::Vmmcall => Reason::Vmmcall,
+            Self::Undefined => Reason::Undefined,
             Self::Io(_) => Reason::Io,
             Self::Msr { .. } => Reason::Msr,
             Self::NestedFault { .. } => Reason::NestedFault,
-            Self::Init | Self::Shutdown | Self::Invalid | Self::Other(_) => Reason::Other,
+            Self::Cr0Write
+            | Self::Rdpmc
+            | Self::Invd
+            | Self::Wbinvd
+            | Self::Monitor
+            | Self::Mwait
+            | Self::Init
+            | Self::Shutdown
+            | Self::Invalid
+            | Self::Other(_) => Reason::Other,
         }
     }
 }
@@ -123,13 +158,17 @@ pub enum Reason {
     Nmi,
     /// Instructions of the SVM extension.
     Svm,
+    /// `VMMCALL` and `VMGEXIT`.
+    Vmmcall,
+    /// Undefined opcodes, among them the instructions of SEV-SNP.
+    Undefined,
     /// All the rest.
     Other,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Cpuid,
         Self::Hlt,
         Self::Io,
@@ -138,6 +177,8 @@ impl Reason {
         Self::NestedFault,
         Self::Nmi,
         Self::Svm,
+        Self::Vmmcall,
+        Self::Undefined,
         Self::Other,
     ];
 
@@ -153,6 +194,8 @@ impl Reason {
             Self::NestedFault => "nested-fault",
             Self::Nmi => "nmi",
             Self::Svm => "svm",
+            Self::Vmmcall => "vmmcall",
+            Self::Undefined => "undefined",
             Self::Other => "other",
         }
     }
@@ -182,7 +225,7 @@ mod tests {
         control.exit_code = 0xffff_ffff;
         assert_eq!(Exit::decode(&control), Exit::Invalid);
         control.exit_code = 0x81;
-        assert_eq!(Exit::decode(&control), Exit::Svm);
+        assert_eq!(Exit::decode(&control), Exit::Vmmcall);
     }
 
     #[test]

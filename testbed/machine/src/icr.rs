@@ -1,5 +1,8 @@
 //! The interrupt command register: what one CPU asks the others for.
 
+/// The bits of the register that exist.
+pub const DEFINED: u64 = 0xffff_ffff_000c_cfff;
+
 /// The x2APIC interrupt command register (MSR 0x830), taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command {

@@ -7,13 +7,15 @@
 
 mod error;
 mod file;
+mod launch;
 mod parameter;
 mod plan;
 
 pub use error::{LoadError, Reason};
 pub use file::{File, Header, Headers};
+pub use launch::{Launch, NoLaunch, PageKind};
 pub use parameter::{Facts, MAX_PARAMETER};
-pub use plan::{Backed, PageCounts, Plan};
+pub use plan::{Backed, Context, PageCounts, Plan};
 
 #[cfg(test)]
 mod tests;

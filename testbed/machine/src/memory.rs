@@ -77,6 +77,15 @@ impl GuestMap {
             })
     }
 
+    /// All of the guest's memory: the guest's ranges, and where each begins in the machine's.
+    pub fn ranges(&self) -> impl Iterator<Item = (GpaRange, Hpa)> {
+        let ram = self
+            .ram
+            .iter()
+            .filter_map(|range| Some((range, Hpa::new(range.start().as_u64())?)));
+        ram.chain(self.pieces.iter().flatten().copied())
+    }
+
     /// Builds the nested page tables: memory, and the devices below 4 GiB at their places.
     ///
     /// # Errors

@@ -19,8 +19,6 @@ use crate::vmcb::{Event, Intercept1, Intercept2, Vmcb};
 const APIC_BASE: u32 = 0x1b;
 const ICR: u32 = 0x830;
 const APIC_TIMER: u32 = 0x839;
-/// The bits of the interrupt command register that exist.
-const ICR_BITS: u64 = 0xffff_ffff_000c_cfff;
 const EFER: u32 = 0xc000_0080;
 const VM_CR: u32 = 0xc001_0114;
 const VM_HSAVE_PA: u32 = 0xc001_0117;
@@ -38,7 +36,7 @@ const CR0_PG: u64 = 1 << 31;
 pub struct Native;
 
 impl Personality for Native {
-    fn guard(&self, io: &mut IoPermissions<'_>, msr: &mut MsrPermissions<'_>) {
+    fn guard(io: &mut IoPermissions<'_>, msr: &mut MsrPermissions<'_>) {
         devices::guard(io);
         for guarded in [EFER, VM_CR, VM_HSAVE_PA] {
             msr.guard_read(guarded);
@@ -60,11 +58,11 @@ impl Personality for Native {
             | Intercept1::MSR
             | Intercept1::SHUTDOWN)
             .bits();
-        vmcb.control.intercept2 = Intercept2::all().bits();
+        vmcb.control.intercept2 = Intercept2::SVM.bits();
     }
 
     fn exit(
-        &self,
+        &mut self,
         exit: Exit,
         vcpu: &mut Vcpu<'_>,
         cpu: usize,
@@ -77,7 +75,7 @@ impl Personality for Native {
                 vcpu.skip(1);
                 return Next::Halt;
             }
-            Exit::Svm => vcpu.inject(Event::UD),
+            Exit::Svm | Exit::Vmmcall => vcpu.inject(Event::UD),
             Exit::Io(io) => return port(&io, vcpu, hardware),
             Exit::Msr { write: true } => write_msr(vcpu, cpu, board, hardware),
             Exit::Msr { write: false } => read_msr(vcpu, hardware),
@@ -87,6 +85,16 @@ impl Personality for Native {
             Exit::Init => return Next::End(Ending::Internal(Internal::Exit(0x63))),
             Exit::Nmi => return Next::End(Ending::Internal(Internal::Exit(0x61))),
             Exit::Iret => return Next::End(Ending::Internal(Internal::Exit(0x74))),
+            Exit::Cr0Write
+            | Exit::Undefined
+            | Exit::Rdpmc
+            | Exit::Invd
+            | Exit::Wbinvd
+            | Exit::Monitor
+            | Exit::Mwait => {
+                let code = vcpu.vmcb.control.exit_code;
+                return Next::End(Ending::Internal(Internal::Exit(code)));
+            }
             Exit::Other(code) => return Next::End(Ending::Internal(Internal::Exit(code))),
         }
         Next::Resume
@@ -164,7 +172,8 @@ fn write_msr(vcpu: &mut Vcpu<'_>, cpu: usize, board: &Board, hardware: &mut impl
     }
 }
 
-fn write_efer(vcpu: &mut Vcpu<'_>, value: u64, hardware: &mut impl Hardware) -> bool {
+/// Writes EFER for the guest, in which SVME stays set. Says whether hardware would.
+pub fn write_efer(vcpu: &mut Vcpu<'_>, value: u64, hardware: &mut impl Hardware) -> bool {
     let [_, _, _, features] = hardware.cpuid(0x8000_0001, 0);
     let fast = if features & 1 << 25 != 0 {
         EFER_FFXSR
@@ -183,7 +192,7 @@ fn write_efer(vcpu: &mut Vcpu<'_>, value: u64, hardware: &mut impl Hardware) -> 
 /// Carries an interrupt command out. Interrupts go out as they are; whatever changes a
 /// CPU's state goes through its mail.
 fn send(value: u64, cpu: usize, board: &Board, hardware: &mut impl Hardware) -> bool {
-    if value & !ICR_BITS != 0 {
+    if value & !icr::DEFINED != 0 {
         return false;
     }
     let command = icr::Command::decode(value);

@@ -155,6 +155,84 @@ impl Tables {
         Ok(())
     }
 
+    /// Makes one leaf of `level` (0: 4 KiB, 1: 2 MiB) say what it is now to say, whatever it said before.
+    ///
+    /// A larger leaf in the way gives way to a table that maps nothing else yet. Where smaller ones have a table
+    /// already, that stays, and only the 4 KiB around `at` are mapped.
+    ///
+    /// # Errors
+    /// See [`MapError`].
+    pub fn set(
+        &self,
+        at: u64,
+        to: Hpa,
+        level: u32,
+        flags: Flags,
+        pool: &mut Pool,
+        memory: &mut impl HostMemory,
+    ) -> Result<(), MapError> {
+        let inner = Flags::PRESENT | Flags::WRITE | (flags & Flags::USER);
+        let mut table = self.root;
+        for here in (0..=self.levels.top()).rev() {
+            let slot = entry_at(table, at, here)?;
+            let entry = memory.read_u64(slot)?;
+            let is_table =
+                here > 0 && entry & Flags::PRESENT.bits() != 0 && entry & Flags::HUGE.bits() == 0;
+            if here == 0 || here == level && !is_table {
+                let offset = if here < level {
+                    at & (size(level) - 1) & !(PAGE - 1)
+                } else {
+                    0
+                };
+                let huge = if here > 0 {
+                    Flags::HUGE
+                } else {
+                    Flags::empty()
+                };
+                let to = to.as_u64() & !(size(here.min(level)) - 1) | offset;
+                return Ok(memory.write_u64(slot, to | (flags | huge).bits())?);
+            }
+            table = if is_table {
+                target(entry)?
+            } else {
+                let new = new_table(pool, memory)?;
+                memory.write_u64(slot, new.as_u64() | inner.bits())?;
+                new
+            };
+        }
+        Ok(())
+    }
+
+    /// Takes away whatever maps part of the page of `level` (0 or 1) at `at`. Says whether anything did.
+    ///
+    /// # Errors
+    /// [`MapError::Unreachable`].
+    pub fn clear(
+        &self,
+        at: u64,
+        level: u32,
+        memory: &mut impl HostMemory,
+    ) -> Result<bool, MapError> {
+        let mut table = self.root;
+        for here in (0..=self.levels.top()).rev() {
+            let slot = entry_at(table, at, here)?;
+            let entry = memory.read_u64(slot)?;
+            if entry & Flags::PRESENT.bits() == 0 {
+                return Ok(false);
+            }
+            if here == 0 || entry & Flags::HUGE.bits() != 0 {
+                memory.write_u64(slot, 0)?;
+                return Ok(true);
+            }
+            table = target(entry)?;
+            if here == level {
+                memory.zero(table, PAGE)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The leaf that maps `at`, as the entry holds it, and its level (0: 4 KiB, 1: 2 MiB, 2: 1 GiB).
     ///
     /// # Errors
@@ -295,6 +373,50 @@ mod tests {
             tables.map(0x1000, hpa(0x800), PAGE, RW, &mut pool, &mut ram),
             Err(MapError::Unaligned)
         );
+    }
+
+    #[test]
+    fn leaves_are_set_anew_and_cleared() {
+        let (tables, mut pool, mut ram) = setup(Levels::Five, 8);
+        let leaf = |ram: &Ram, at| {
+            let found = tables.leaf(at, ram).unwrap();
+            found.map(|(entry, level)| (entry & ADDRESS, level))
+        };
+        let at = 1 << 51 | 0x60_0000;
+        tables
+            .set(at, hpa(0x40_0000), 1, Flags::NESTED, &mut pool, &mut ram)
+            .unwrap();
+        assert_eq!(leaf(&ram, at + 0x5000), Some((0x40_0000, 1)));
+        // A small page in the large one: the rest goes, to be derived again.
+        tables
+            .set(
+                at + 0x5000,
+                hpa(0x40_5000),
+                0,
+                Flags::NESTED,
+                &mut pool,
+                &mut ram,
+            )
+            .unwrap();
+        assert_eq!(leaf(&ram, at + 0x5000), Some((0x40_5000, 0)));
+        assert_eq!(leaf(&ram, at), None);
+        // A large page where there is a table: as much of it as one entry maps.
+        tables
+            .set(
+                at + 0x7000,
+                hpa(0x40_0000),
+                1,
+                Flags::NESTED,
+                &mut pool,
+                &mut ram,
+            )
+            .unwrap();
+        assert_eq!(leaf(&ram, at + 0x7000), Some((0x40_7000, 0)));
+        assert_eq!(tables.clear(at + 0x7000, 0, &mut ram), Ok(true));
+        assert_eq!(tables.clear(at + 0x7000, 0, &mut ram), Ok(false));
+        assert_eq!(tables.clear(at, 1, &mut ram), Ok(true));
+        assert_eq!(leaf(&ram, at + 0x5000), None);
+        assert_eq!(tables.clear(0, 1, &mut ram), Ok(false));
     }
 
     #[test]

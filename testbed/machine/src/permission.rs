@@ -16,6 +16,11 @@ impl<'a> IoPermissions<'a> {
         Self(map)
     }
 
+    /// Makes every access of every port exit.
+    pub fn guard_all(&mut self) {
+        self.0.fill(0xff);
+    }
+
     /// Makes every access exit that touches `port`.
     pub fn guard(&mut self, port: u16) {
         if let Some(byte) = self.0.get_mut(usize::from(port / 8)) {
@@ -35,6 +40,20 @@ impl<'a> MsrPermissions<'a> {
         Self(map)
     }
 
+    /// Makes every access of every MSR exit.
+    pub fn guard_all(&mut self) {
+        self.0.fill(0xff);
+    }
+
+    /// Lets RDMSR and WRMSR of `msr` through, if it is in one of the three ranges.
+    pub fn let_through(&mut self, msr: u32) {
+        for bit in [0, 1] {
+            if let Some((byte, mask)) = self.place(msr, bit) {
+                *byte &= !mask;
+            }
+        }
+    }
+
     /// Makes RDMSR of `msr` exit.
     pub fn guard_read(&mut self, msr: u32) {
         self.set(msr, 0);
@@ -46,19 +65,22 @@ impl<'a> MsrPermissions<'a> {
     }
 
     fn set(&mut self, msr: u32, bit: u32) {
+        if let Some((byte, mask)) = self.place(msr, bit) {
+            *byte |= mask;
+        }
+    }
+
+    /// The byte and the bit in it that stand for reads (0) or writes (1) of an MSR.
+    fn place(&mut self, msr: u32, bit: u32) -> Option<(&mut u8, u8)> {
         let base = match msr {
             0..=0x1fff => 0,
             0xc000_0000..=0xc000_1fff => 0x2000,
             0xc001_0000..=0xc001_1fff => 0x4000,
-            _ => return,
+            _ => return None,
         };
         let at = (base + (msr & 0x1fff)) * 2 + bit;
-        if let Some(byte) = usize::try_from(at / 8)
-            .ok()
-            .and_then(|index| self.0.get_mut(index))
-        {
-            *byte |= 1 << (at % 8);
-        }
+        let byte = self.0.get_mut(usize::try_from(at / 8).ok()?)?;
+        Some((byte, 1 << (at % 8)))
     }
 }
 

@@ -1,11 +1,13 @@
 //! The seam between the run loop and the architecture that a guest sees.
 
+use crate::addr::Hpa;
 use crate::board::Board;
 use crate::ending::Ending;
 use crate::exit::Exit;
 use crate::permission::{IoPermissions, MsrPermissions};
 use crate::vcpu::Vcpu;
 use crate::vmcb::Vmcb;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What a personality does with the machine below it.
 pub trait Hardware {
@@ -26,6 +28,43 @@ pub trait Hardware {
 
     /// Sends an interrupt command, in x2APIC form.
     fn send(&mut self, command: u64);
+
+    /// Reads a register of this CPU's APIC by its x2APIC number; `None`: there is no such register to read.
+    fn apic_read(&mut self, register: u8) -> Option<u64>;
+
+    /// Writes a register of this CPU's APIC, the interrupt command excepted. Says whether there is one to write.
+    fn apic_write(&mut self, register: u8, value: u64) -> bool;
+
+    /// Reads 1, 2, 4 or 8 bytes of a device's memory window.
+    fn device_read(&mut self, at: Hpa, size: u8) -> u64;
+
+    /// Writes 1, 2, 4 or 8 bytes of a device's memory window.
+    fn device_write(&mut self, at: Hpa, size: u8, value: u64);
+
+    /// Stores the floating-point registers as FXSAVE does in 64-bit mode.
+    fn save_floats(&mut self, into: &mut FloatArea);
+
+    /// Loads them as FXRSTOR does.
+    fn load_floats(&mut self, from: &FloatArea);
+
+    /// Reads `TSC_AUX`, which no control block switches.
+    fn tsc_aux(&mut self) -> u32;
+
+    /// Sets `TSC_AUX`.
+    fn set_tsc_aux(&mut self, value: u32);
+
+    /// Randomness.
+    fn random(&mut self) -> u64;
+}
+
+/// What FXSAVE stores.
+#[derive(Clone, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C, align(16))]
+pub struct FloatArea(pub [u8; 512]);
+
+impl FloatArea {
+    /// All zeros, which is no state that a CPU starts in.
+    pub const ZERO: Self = Self([0; 512]);
 }
 
 /// What becomes of a guest after an exit.
@@ -35,6 +74,8 @@ pub enum Next {
     Resume,
     /// It has halted: it sleeps until something wakes it.
     Halt,
+    /// There is nothing to run until the host is given a virtual CPU for this CPU.
+    Idle,
     /// The run is over.
     End(Ending),
 }
@@ -44,18 +85,126 @@ pub enum Next {
 /// NMIs belong to the run loop, which uses them to get a CPU's attention.
 pub trait Personality {
     /// Says which ports and MSRs are guarded; all others are open.
-    fn guard(&self, io: &mut IoPermissions<'_>, msr: &mut MsrPermissions<'_>);
+    fn guard(io: &mut IoPermissions<'_>, msr: &mut MsrPermissions<'_>);
 
     /// Sets the intercepts of a control block.
     fn prepare(&self, vmcb: &mut Vmcb);
 
+    /// Takes up the virtual CPU that this CPU was given, if it waits for one or has halted. Says whether it runs now.
+    ///
+    /// Only where virtual CPUs are given by the host, and not started by messages between APICs.
+    fn take_up(&mut self, _vcpu: &mut Vcpu<'_>, _hardware: &mut impl Hardware) -> bool {
+        false
+    }
+
+    /// What is left to do before the guest is entered.
+    fn before_entry(&mut self, _vcpu: &mut Vcpu<'_>, _hardware: &mut impl Hardware) -> Next {
+        Next::Resume
+    }
+
+    /// The bit of the guest's page-table entries that is no part of an address, or zero.
+    fn encryption_bit(&self) -> u64 {
+        0
+    }
+
     /// Answers an exit of `cpu`.
     fn exit(
-        &self,
+        &mut self,
         exit: Exit,
         vcpu: &mut Vcpu<'_>,
         cpu: usize,
         board: &Board,
         hardware: &mut impl Hardware,
     ) -> Next;
+}
+
+#[cfg(test)]
+pub(crate) mod fake {
+    use super::*;
+
+    /// A machine that notes what is done to it.
+    pub(crate) struct Fake {
+        pub(crate) sent: Vec<u64>,
+        pub(crate) out: Vec<(u16, u8, u32)>,
+        pub(crate) apic: [u64; 64],
+        pub(crate) devices: Vec<(u64, u8, u64)>,
+        pub(crate) floats: FloatArea,
+        pub(crate) tsc_aux: u32,
+    }
+
+    impl Default for Fake {
+        fn default() -> Self {
+            Self {
+                sent: Vec::new(),
+                out: Vec::new(),
+                apic: [0; 64],
+                devices: Vec::new(),
+                floats: FloatArea::ZERO,
+                tsc_aux: 0,
+            }
+        }
+    }
+
+    impl Hardware for Fake {
+        fn port_in(&mut self, _: u16, _: u8) -> u32 {
+            0x1234_5678
+        }
+
+        fn port_out(&mut self, port: u16, size: u8, value: u32) {
+            self.out.push((port, size, value));
+        }
+
+        fn cpuid(&mut self, leaf: u32, _: u32) -> [u32; 4] {
+            [leaf, 0, u32::MAX, 0]
+        }
+
+        fn apic_base(&mut self) -> u64 {
+            0xfee0_0d00
+        }
+
+        fn apic_timer(&mut self) -> u64 {
+            0x1_2345
+        }
+
+        fn send(&mut self, command: u64) {
+            self.sent.push(command);
+        }
+
+        fn apic_read(&mut self, register: u8) -> Option<u64> {
+            self.apic.get(usize::from(register)).copied()
+        }
+
+        fn apic_write(&mut self, register: u8, value: u64) -> bool {
+            let slot = self.apic.get_mut(usize::from(register));
+            slot.map(|slot| *slot = value).is_some()
+        }
+
+        fn device_read(&mut self, at: Hpa, size: u8) -> u64 {
+            at.as_u64() << 8 | u64::from(size)
+        }
+
+        fn device_write(&mut self, at: Hpa, size: u8, value: u64) {
+            self.devices.push((at.as_u64(), size, value));
+        }
+
+        fn save_floats(&mut self, into: &mut FloatArea) {
+            *into = self.floats.clone();
+        }
+
+        fn load_floats(&mut self, from: &FloatArea) {
+            self.floats = from.clone();
+        }
+
+        fn tsc_aux(&mut self) -> u32 {
+            self.tsc_aux
+        }
+
+        fn set_tsc_aux(&mut self, value: u32) {
+            self.tsc_aux = value;
+        }
+
+        fn random(&mut self) -> u64 {
+            0x5eed
+        }
+    }
 }

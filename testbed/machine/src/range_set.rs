@@ -41,6 +41,12 @@ impl<A: Address, const N: usize> RangeSet<A, N> {
 
     /// Whether some byte of `range` is in the set.
     #[must_use]
+    pub fn contains(&self, at: A) -> bool {
+        self.iter().any(|range| range.contains(at))
+    }
+
+    /// Whether any of the ranges has something in common with `range`.
+    #[must_use]
     pub fn overlaps(&self, range: &AddrRange<A>) -> bool {
         self.iter().any(|known| known.intersection(range).is_some())
     }

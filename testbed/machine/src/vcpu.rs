@@ -171,6 +171,34 @@ impl<'a> Vcpu<'a> {
         self.vmcb.save.rax
     }
 
+    /// A general register by its number in instructions.
+    #[must_use]
+    pub fn register(&self, number: u8) -> u64 {
+        let gprs = &self.gprs;
+        match number & 15 {
+            0 => self.vmcb.save.rax,
+            1 => gprs.rcx,
+            2 => gprs.rdx,
+            3 => gprs.rbx,
+            4 => self.vmcb.save.rsp,
+            5 => gprs.rbp,
+            6 => gprs.rsi,
+            7 => gprs.rdi,
+            high => gprs
+                .r8_to_r15
+                .get(usize::from(high - 8))
+                .copied()
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Whether the code segment is a 64-bit one.
+    #[must_use]
+    pub const fn is_long(&self) -> bool {
+        let save = &self.vmcb.save;
+        save.efer & LMA != 0 && save.cs.attributes & Segment::LONG != 0
+    }
+
     /// EDX:EAX, as RDMSR and WRMSR use them.
     #[must_use]
     pub const fn edx_eax(&self) -> u64 {
@@ -206,6 +234,36 @@ impl<'a> Vcpu<'a> {
         const IGNORE_TPR: u32 = 1 << 20;
         self.vmcb.control.int_ctl = V_IRQ | IGNORE_TPR;
         self.vmcb.control.int_vector = vector as u32;
+    }
+
+    /// The interrupt that is pending, if one is.
+    #[must_use]
+    pub const fn pending_interrupt(&self) -> Option<u8> {
+        let control = &self.vmcb.control;
+        if control.int_ctl & 1 << 8 != 0 {
+            Some((control.int_vector & 0xff) as u8)
+        } else {
+            None
+        }
+    }
+
+    /// Makes the event pending again whose delivery the exit interrupted, if it did.
+    ///
+    /// An interrupt becomes pending, since TCG may deliver an injected one a second time; it was being delivered, so
+    /// it still can be. An INT instruction is executed again.
+    pub const fn deliver_again(&mut self) {
+        const VALID: u64 = 1 << 31;
+        let control = &mut self.vmcb.control;
+        let event = control.exit_int_info;
+        if event & VALID == 0 {
+            return;
+        }
+        control.exit_int_info = 0;
+        match event >> 8 & 7 {
+            0 => self.raise((event & 0xff) as u8),
+            2 | 3 => control.event = event,
+            _ => {}
+        }
     }
 
     /// Injects an event at the next entry.

@@ -216,10 +216,14 @@ bitflags! {
         const NMI = 1 << 1;
         /// The INIT signal.
         const INIT = 1 << 3;
+        /// RDPMC.
+        const RDPMC = 1 << 15;
         /// CPUID.
         const CPUID = 1 << 18;
         /// IRET.
         const IRET = 1 << 20;
+        /// INVD.
+        const INVD = 1 << 22;
         /// HLT.
         const HLT = 1 << 24;
         /// INVLPGA.
@@ -249,6 +253,14 @@ bitflags! {
         const CLGI = 1 << 5;
         /// SKINIT.
         const SKINIT = 1 << 6;
+        /// All instructions of the SVM extension.
+        const SVM = 0x7f;
+        /// WBINVD.
+        const WBINVD = 1 << 9;
+        /// MONITOR.
+        const MONITOR = 1 << 10;
+        /// MWAIT.
+        const MWAIT = 1 << 11;
     }
 }
 

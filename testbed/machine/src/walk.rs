@@ -1,6 +1,6 @@
 //! A walk through the guest's own page tables, as its CPU would do it.
 //!
-//! Only for looking: no rights are checked and no bits are set.
+//! Only for looking: no bits are set, and rights are reported, not checked.
 
 use crate::addr::{Address, Gpa};
 use crate::phys::GuestMemory;
@@ -13,23 +13,79 @@ const LA57: u64 = 1 << 12;
 const LMA: u64 = 1 << 10;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
+/// Where a linear address ends up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// The guest physical address, without the encryption bit.
+    pub gpa: Gpa,
+    /// Whether the mapping has the encryption bit; always, without paging.
+    pub private: bool,
+    /// Whether every entry on the way allows writes.
+    pub writable: bool,
+    /// Whether every entry on the way is open to CPL 3.
+    pub user: bool,
+}
+
 /// Where a linear address of the guest lies in its physical memory, if it is mapped.
 pub fn translate(save: &Save, linear: u64, memory: &impl GuestMemory) -> Option<Gpa> {
+    leaf(save, linear, 0, memory).map(|leaf| leaf.gpa)
+}
+
+/// The mapping of a linear address, if there is one. `c_bit` is the encryption bit, or zero; only tables with
+/// 64-bit entries can hold it.
+pub fn leaf(save: &Save, linear: u64, c_bit: u64, memory: &impl GuestMemory) -> Option<Leaf> {
     if save.cr0 & PG == 0 {
-        return Gpa::new(linear & 0xffff_ffff);
+        return Leaf::unpaged(linear & 0xffff_ffff);
     }
     let levels = match (save.efer & LMA != 0, save.cr4 & PAE != 0) {
         (true, _) if save.cr4 & LA57 != 0 => 5,
         (true, _) => 4,
-        (false, true) => return translate_pae(save, linear, memory),
-        (false, false) => return translate_32(save, linear, memory),
+        (false, true) => return leaf_pae(save, linear, c_bit, memory),
+        (false, false) => return translate_32(save, linear, memory).and_then(Leaf::plain),
     };
-    tree(Gpa::new(save.cr3 & ADDRESS)?, levels, linear, memory)
+    tree(
+        Gpa::new(save.cr3 & ADDRESS & !c_bit)?,
+        levels,
+        linear,
+        c_bit,
+        memory,
+    )
+}
+
+impl Leaf {
+    const fn unpaged(linear: u64) -> Option<Self> {
+        match Gpa::new(linear) {
+            Some(gpa) => Some(Self {
+                gpa,
+                private: true,
+                writable: true,
+                user: true,
+            }),
+            None => None,
+        }
+    }
+
+    /// A mapping by 32-bit entries, in which no encryption bit fits.
+    const fn plain(gpa: Gpa) -> Option<Self> {
+        Some(Self {
+            gpa,
+            private: false,
+            writable: true,
+            user: true,
+        })
+    }
 }
 
 /// A tree of tables with 64-bit entries.
-fn tree(root: Gpa, levels: u32, linear: u64, memory: &impl GuestMemory) -> Option<Gpa> {
+fn tree(
+    root: Gpa,
+    levels: u32,
+    linear: u64,
+    c_bit: u64,
+    memory: &impl GuestMemory,
+) -> Option<Leaf> {
     let mut table = root;
+    let mut rights = u64::MAX;
     for level in (0..levels).rev() {
         let shift = 12 + 9 * level;
         let index = linear >> shift & 511;
@@ -37,17 +93,23 @@ fn tree(root: Gpa, levels: u32, linear: u64, memory: &impl GuestMemory) -> Optio
         if entry & 1 == 0 {
             return None;
         }
-        let target = entry & ADDRESS;
+        rights &= entry;
+        let target = entry & ADDRESS & !c_bit;
         if level == 0 || (level < 3 && entry & 1 << 7 != 0) {
             let offset = (1 << shift) - 1;
-            return Gpa::new(target & !offset | linear & offset);
+            return Some(Leaf {
+                gpa: Gpa::new(target & !offset | linear & offset)?,
+                private: entry & c_bit != 0,
+                writable: rights & 2 != 0,
+                user: rights & 4 != 0,
+            });
         }
         table = Gpa::new(target)?;
     }
     None
 }
 
-fn translate_pae(save: &Save, linear: u64, memory: &impl GuestMemory) -> Option<Gpa> {
+fn leaf_pae(save: &Save, linear: u64, c_bit: u64, memory: &impl GuestMemory) -> Option<Leaf> {
     let linear = linear & 0xffff_ffff;
     let pointers = Gpa::new(save.cr3 & 0xffff_ffe0)?;
     let entry = memory
@@ -56,7 +118,9 @@ fn translate_pae(save: &Save, linear: u64, memory: &impl GuestMemory) -> Option<
     if entry & 1 == 0 {
         return None;
     }
-    tree(Gpa::new(entry & ADDRESS)?, 2, linear & 0x3fff_ffff, memory)
+    let root = Gpa::new(entry & ADDRESS & !c_bit)?;
+    // The pointers have no rights of their own.
+    tree(root, 2, linear & 0x3fff_ffff, c_bit, memory)
 }
 
 fn translate_32(save: &Save, linear: u64, memory: &impl GuestMemory) -> Option<Gpa> {
@@ -76,7 +140,12 @@ fn translate_32(save: &Save, linear: u64, memory: &impl GuestMemory) -> Option<G
 }
 
 /// The bytes at the guest's next instruction, as many as are mapped.
-pub fn code<'a>(save: &Save, memory: &impl GuestMemory, into: &'a mut [u8]) -> &'a [u8] {
+pub fn code<'a>(
+    save: &Save,
+    c_bit: u64,
+    memory: &impl GuestMemory,
+    into: &'a mut [u8],
+) -> &'a [u8] {
     // Outside 64-bit mode the base of CS counts, and addresses wrap at 4 GiB.
     let long = save.efer & LMA != 0 && save.cs.attributes & crate::vmcb::Segment::LONG != 0;
     let start = if long {
@@ -86,9 +155,9 @@ pub fn code<'a>(save: &Save, memory: &impl GuestMemory, into: &'a mut [u8]) -> &
     };
     let mut got = 0;
     for (offset, byte) in (0..).zip(into.iter_mut()) {
-        let at = translate(save, start.wrapping_add(offset), memory);
+        let at = leaf(save, start.wrapping_add(offset), c_bit, memory);
         let mut one = [0];
-        if at.is_none_or(|at| memory.read(at, &mut one).is_err()) {
+        if at.is_none_or(|leaf| memory.read(leaf.gpa, &mut one).is_err()) {
             break;
         }
         [*byte] = one;
@@ -128,7 +197,29 @@ mod tests {
         ram.0[0x5ffe..0x6000].copy_from_slice(&[0x0f, 0x0b]);
         save.rip = base + 0x1ffe;
         save.cs.attributes = crate::vmcb::Segment::LONG;
-        assert_eq!(code(&save, &ram, &mut [0; 8]), [0x0f, 0x0b]);
+        assert_eq!(code(&save, 0, &ram, &mut [0; 8]), [0x0f, 0x0b]);
+    }
+
+    #[test]
+    fn the_encryption_bit_is_no_part_of_an_address() {
+        const C: u64 = 1 << 51;
+        let mut ram = Ram::new(0x6000);
+        ram.0.fill(0);
+        put(&mut ram, 0x1000, 0x2007 | C);
+        put(&mut ram, 0x2000, 0x3007);
+        put(&mut ram, 0x3000, 0x4005 | C);
+        put(&mut ram, 0x4000, 0x5007 | C);
+        put(&mut ram, 0x4000 + 8, 0x5003);
+        let mut save = Vmcb::zeroed().save;
+        (save.cr0, save.cr3, save.cr4, save.efer) = (PG, 0x1000 | C, PAE, LMA);
+        let gpa = Gpa::new(0x5008).unwrap();
+        let first = leaf(&save, 8, C, &ram).unwrap();
+        assert_eq!((first.gpa, first.private), (gpa, true));
+        assert!(!first.writable && first.user);
+        let second = leaf(&save, 0x1008, C, &ram).unwrap();
+        assert!(!second.private && !second.user);
+        save.cr0 = 0;
+        assert!(leaf(&save, 8, C, &ram).unwrap().private);
     }
 
     #[test]
@@ -151,6 +242,6 @@ mod tests {
         ram.0[0x8010] = 0xf4;
         let mut save = Vmcb::zeroed().save;
         (save.cs.base, save.rip) = (0x8000, 0x10);
-        assert_eq!(code(&save, &ram, &mut [0; 1]), [0xf4]);
+        assert_eq!(code(&save, 0, &ram, &mut [0; 1]), [0xf4]);
     }
 }

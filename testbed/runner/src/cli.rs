@@ -184,12 +184,15 @@ pub(crate) enum PlatformArg {
     /// A machine without confidential computing
     #[default]
     Native,
+    /// A machine with AMD SEV-SNP
+    Snp,
 }
 
 impl From<PlatformArg> for Platform {
     fn from(arg: PlatformArg) -> Self {
         match arg {
             PlatformArg::Native => Self::Native,
+            PlatformArg::Snp => Self::Snp,
         }
     }
 }

@@ -75,6 +75,10 @@ pub enum EndKind {
     BadAccess,
     /// It (or the image) brought a CPU into a state that cannot be.
     InvalidState,
+    /// It asked its host to end it.
+    Terminated,
+    /// It broke the rules of memory ownership in a way of which no guest is told.
+    Violation,
     /// It did what the machine does not model.
     Unsupported,
     /// The machine refused the image.
@@ -95,6 +99,8 @@ impl EndKind {
             "halted" => Self::Halted,
             "bad-access" => Self::BadAccess,
             "invalid-state" => Self::InvalidState,
+            "terminated" => Self::Terminated,
+            "violation" => Self::Violation,
             "unsupported" => Self::Unsupported,
             "load-error" => Self::LoadError,
             "l0-error" => Self::L0Error,
@@ -112,8 +118,10 @@ impl EndKind {
             0x29 => Self::BadAccess,
             0x2b => Self::InvalidState,
             0x2d => Self::Unsupported,
+            0x2f => Self::Terminated,
             0x31 => Self::LoadError,
             0x33 => Self::L0Error,
+            0x35 => Self::Violation,
             _ => return None,
         })
     }

@@ -29,12 +29,15 @@ pub enum Platform {
     /// A machine without confidential computing.
     #[default]
     Native,
+    /// A machine with AMD SEV-SNP.
+    Snp,
 }
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Native => f.write_str("native"),
+            Self::Snp => f.write_str("snp"),
         }
     }
 }

@@ -79,6 +79,10 @@ pub enum Crash {
     BadAccess,
     /// A CPU got into a state that cannot be.
     InvalidState,
+    /// It asked its host to end it.
+    Terminated,
+    /// It broke the rules of memory ownership.
+    Violation,
 }
 
 impl fmt::Display for Crash {
@@ -89,6 +93,8 @@ impl fmt::Display for Crash {
             Self::Halted => "all CPUs halted for good",
             Self::BadAccess => "access to nothing",
             Self::InvalidState => "impossible state of a CPU",
+            Self::Terminated => "ended at its own request",
+            Self::Violation => "violation of memory ownership",
         })
     }
 }
@@ -275,6 +281,8 @@ pub(crate) fn judge(evidence: Evidence) -> Verdict {
         (EndKind::Halted, None) => crashed(Crash::Halted),
         (EndKind::BadAccess, None) => crashed(Crash::BadAccess),
         (EndKind::InvalidState, None) => crashed(Crash::InvalidState),
+        (EndKind::Terminated, None) => crashed(Crash::Terminated),
+        (EndKind::Violation, None) => crashed(Crash::Violation),
         (EndKind::Unsupported, None) => Verdict::MachineError {
             message: format!("the firmware did what it does not model: {}", reason()),
         },

@@ -50,6 +50,47 @@ pub fn cpuid(leaf: u32) -> [u32; 4] {
     [result.eax, result.ebx, result.ecx, result.edx]
 }
 
+/// Base and limit of the global and of the interrupt descriptor table.
+#[must_use]
+pub fn tables() -> ((u64, u16), (u64, u16)) {
+    let (mut gdt, mut idt) = ([0_u8; 10], [0_u8; 10]);
+    // SAFETY: ten bytes are stored into each.
+    unsafe { asm!("sgdt [{}]", "sidt [{}]", in(reg) &mut gdt, in(reg) &mut idt, options(nostack)) };
+    let parts = |table: [u8; 10]| {
+        let [l0, l1, b0, b1, b2, b3, b4, b5, b6, b7] = table;
+        let base = u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]);
+        (base, u16::from_le_bytes([l0, l1]))
+    };
+    (parts(gdt), parts(idt))
+}
+
+/// CR0, CR3 and CR4.
+#[must_use]
+pub fn control_registers() -> (u64, u64, u64) {
+    let (cr0, cr3, cr4);
+    // SAFETY: reading changes nothing.
+    unsafe {
+        asm!("mov {}, cr0", "mov {}, cr3", "mov {}, cr4", out(reg) cr0, out(reg) cr3,
+            out(reg) cr4, options(nomem, nostack));
+    }
+    (cr0, cr3, cr4)
+}
+
+/// Runs something with a value in XMM3, and says what is there afterwards.
+pub fn with_xmm3(value: u64, action: impl FnOnce()) -> u64 {
+    let seen;
+    // SAFETY: the guests are built without SSE, so that nobody else uses the register; CR4 says
+    // that it may be used.
+    unsafe {
+        asm!("mov {scratch}, cr4", "or {scratch}, 0x200", "mov cr4, {scratch}", "movq xmm3, {value}",
+            scratch = out(reg) _, value = in(reg) value, options(nostack));
+    }
+    action();
+    // SAFETY: as above.
+    unsafe { asm!("movq {}, xmm3", out(reg) seen, options(nomem, nostack)) };
+    seen
+}
+
 /// RDTSC.
 #[must_use]
 pub fn rdtsc() -> u64 {
@@ -120,4 +161,56 @@ probe! {
     /// WRMSR.
     try_wrmsr(msr: u64, value: u64):
         "mov ecx, edi", "mov eax, esi", "mov rdx, rsi", "shr rdx, 32", "wrmsr"
+}
+probe! {
+    /// CPUID, leaf 0.
+    try_cpuid(): "mov r8, rbx", "xor eax, eax", "cpuid", "mov rbx, r8"
+}
+probe! {
+    /// IN of a byte from the first serial port.
+    try_in(): "mov dx, 0x3f8", "in al, dx"
+}
+probe! {
+    /// WBINVD.
+    try_wbinvd(): "wbinvd"
+}
+probe! {
+    /// INVD.
+    try_invd(): "invd"
+}
+probe! {
+    /// MONITOR.
+    try_monitor(): "mov rax, rsp", "xor ecx, ecx", "xor edx, edx", "monitor"
+}
+probe! {
+    /// MWAIT.
+    try_mwait(): "xor eax, eax", "xor ecx, ecx", "mwait"
+}
+probe! {
+    /// RDPMC.
+    try_rdpmc(): "xor ecx, ecx", "rdpmc"
+}
+probe! {
+    /// A read of memory.
+    try_read(at: u64): "mov al, [rdi]"
+}
+probe! {
+    /// A write of a zero byte.
+    try_write(at: u64): "mov byte ptr [rdi], 0"
+}
+probe! {
+    /// `PVALIDATE` of a page of 4 KiB.
+    try_pvalidate(at: u64): "mov rax, rdi", "xor ecx, ecx", "mov edx, 1", ".byte 0xf2, 0x0f, 0x01, 0xff"
+}
+probe! {
+    /// `RMPADJUST` of a page of 4 KiB, for VMPL1 and no rights.
+    try_rmpadjust(at: u64): "mov rax, rdi", "xor ecx, ecx", "mov edx, 1", ".byte 0xf3, 0x0f, 0x01, 0xfe"
+}
+probe! {
+    /// `RMPUPDATE`, which is for hosts.
+    try_rmpupdate(at: u64): "mov rax, rdi", "mov rcx, rdi", ".byte 0xf2, 0x0f, 0x01, 0xfe"
+}
+probe! {
+    /// `INVLPGB` of everything.
+    try_invlpgb(): "xor eax, eax", "xor ecx, ecx", "xor edx, edx", ".byte 0x0f, 0x01, 0xfe"
 }

@@ -10,6 +10,15 @@ pub(super) static RESUME: AtomicU64 = AtomicU64::new(0);
 /// The exception that a probe met, or all ones.
 pub(super) static CAUGHT: AtomicU32 = AtomicU32::new(u32::MAX);
 
+/// Its error code.
+pub(super) static CODE: AtomicU64 = AtomicU64::new(0);
+
+/// The error code of the exception that the last probe met.
+#[must_use]
+pub fn caught_code() -> u64 {
+    CODE.load(Ordering::Relaxed)
+}
+
 /// How many NMIs were taken, by all CPUs together.
 pub static NMIS: AtomicU32 = AtomicU32::new(0);
 /// While set, the NMI handler does not return.
@@ -96,11 +105,12 @@ extern "C" fn trap(frame: &mut Frame) {
             let resume = RESUME.swap(0, Ordering::Relaxed);
             if resume == 0 {
                 say(format_args!(
-                    "failed: exception {vector} at {:#x}",
-                    frame.rip
+                    "failed: exception {vector} with {:#x} at {:#x}",
+                    frame.code, frame.rip
                 ));
                 power_off();
             }
+            CODE.store(frame.code, Ordering::Relaxed);
             CAUGHT.store((vector & 0xff) as u32, Ordering::Relaxed);
             frame.rip = resume;
         }

@@ -1,12 +1,17 @@
 //! Single instructions, one function each.
 #![expect(unsafe_code, reason = "privileged instructions")]
 
-use crate::personality::Hardware;
+use super::direct::DirectMap;
+use crate::addr::Hpa;
+use crate::personality::{FloatArea, Hardware};
 use core::arch::{asm, global_asm};
 
 /// EFER.
 pub(super) const EFER: u32 = 0xc000_0080;
 const APIC_BASE: u32 = 0x1b;
+const TSC_AUX: u32 = 0xc000_0103;
+/// The first of the APIC's registers.
+const X2APIC: u32 = 0x800;
 const X2APIC_ID: u32 = 0x802;
 const X2APIC_SPURIOUS: u32 = 0x80f;
 const X2APIC_ICR: u32 = 0x830;
@@ -151,6 +156,14 @@ pub(super) fn cr4() -> u64 {
     value
 }
 
+/// Lets FXSAVE and FXRSTOR move the SSE registers too.
+pub(super) fn floats_on() {
+    const OSFXSR: u64 = 1 << 9;
+    let value = cr4() | OSFXSR;
+    // SAFETY: only says what FXSAVE stores and that SSE may be used, which L0's code does not.
+    unsafe { asm!("mov cr4, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
+}
+
 /// FNINIT: the x87 state that a guest finds after reset. L0 itself uses no floating point.
 pub(super) fn fninit() {
     // SAFETY: no code of L0 keeps anything in x87 registers (soft-float target).
@@ -267,5 +280,101 @@ impl Hardware for Bare {
 
     fn send(&mut self, command: u64) {
         send(command);
+    }
+
+    fn apic_read(&mut self, register: u8) -> Option<u64> {
+        match register {
+            // Id, version, task and processor priority, logical id, spurious vector, in-service, trigger mode and
+            // request registers, error status, command, local vectors, initial count, divider.
+            0x02 | 0x03 | 0x08 | 0x0a | 0x0d | 0x0f..=0x28 | 0x30 | 0x32..=0x38 | 0x3e => {
+                Some(rdmsr(X2APIC + u32::from(register)))
+            }
+            0x39 => Some(self.apic_timer()),
+            _ => None,
+        }
+    }
+
+    fn apic_write(&mut self, register: u8, value: u64) -> bool {
+        // Task priority, end of interrupt, spurious vector, error status, local vectors, initial count, divider,
+        // interrupt to oneself. The upper half of each is reserved.
+        let known = matches!(
+            register,
+            0x08 | 0x0b | 0x0f | 0x28 | 0x32..=0x38 | 0x3e | 0x3f
+        );
+        if !known || value >> 32 != 0 {
+            return false;
+        }
+        // SAFETY: the APIC is the guest's; L0 takes no interrupt through it.
+        unsafe { wrmsr(X2APIC + u32::from(register), value) };
+        true
+    }
+
+    fn device_read(&mut self, at: Hpa, size: u8) -> u64 {
+        let Some(from) = DirectMap::pointer(at, u64::from(size)) else {
+            return u64::MAX;
+        };
+        match size {
+            // SAFETY: mapped, and the caller asks for device windows only, where a read has no other demands.
+            1 => u64::from(unsafe { from.read_volatile() }),
+            // SAFETY: as above; devices take unaligned accesses or answer as they like.
+            2 => u64::from(unsafe { from.cast::<u16>().read_volatile() }),
+            // SAFETY: as above.
+            4 => u64::from(unsafe { from.cast::<u32>().read_volatile() }),
+            // SAFETY: as above.
+            _ => unsafe { from.cast::<u64>().read_volatile() },
+        }
+    }
+
+    fn device_write(&mut self, at: Hpa, size: u8, value: u64) {
+        let Some(to) = DirectMap::pointer(at, u64::from(size)) else {
+            return;
+        };
+        let [b0, b1, ..] = value.to_le_bytes();
+        match size {
+            // SAFETY: mapped, and the caller asks for device windows only, which hold nothing of L0's.
+            1 => unsafe { to.write_volatile(b0) },
+            // SAFETY: as above.
+            2 => unsafe {
+                to.cast::<u16>()
+                    .write_volatile(u16::from_le_bytes([b0, b1]))
+            },
+            // SAFETY: as above.
+            4 => unsafe {
+                to.cast::<u32>()
+                    .write_volatile((value & 0xffff_ffff) as u32)
+            },
+            // SAFETY: as above.
+            _ => unsafe { to.cast::<u64>().write_volatile(value) },
+        }
+    }
+
+    fn save_floats(&mut self, into: &mut FloatArea) {
+        // SAFETY: 512 bytes, aligned to 16; CR4.OSFXSR is set (`floats_on`).
+        unsafe { asm!("fxsave64 [{}]", in(reg) into, options(nostack, preserves_flags)) };
+    }
+
+    fn load_floats(&mut self, from: &FloatArea) {
+        // SAFETY: as above; the control word for SSE was checked where the area came from. L0 keeps nothing in these
+        // registers (soft-float target).
+        unsafe { asm!("fxrstor64 [{}]", in(reg) from, options(nostack, preserves_flags)) };
+    }
+
+    fn tsc_aux(&mut self) -> u32 {
+        (rdmsr(TSC_AUX) & 0xffff_ffff) as u32
+    }
+
+    fn set_tsc_aux(&mut self, value: u32) {
+        // SAFETY: only RDTSCP and RDPID look at it, and L0 uses neither.
+        unsafe { wrmsr(TSC_AUX, u64::from(value)) };
+    }
+
+    fn random(&mut self) -> u64 {
+        let (value, good): (u64, u8);
+        // SAFETY: the CPU has it (`check_cpu`), and it changes nothing but flags.
+        unsafe {
+            asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) good, options(nomem, nostack))
+        };
+        // It does not run dry under QEMU; should it, the keys of a test are those of a clock.
+        if good != 0 { value } else { rdtsc() }
     }
 }

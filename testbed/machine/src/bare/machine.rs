@@ -16,7 +16,8 @@ use crate::board::Board;
 use crate::cmdline::{Options, Platform};
 use crate::ending::Ending;
 use crate::layout::Layout;
-use crate::loader::{Facts, File, LoadError, Plan, Reason};
+use crate::loader::{Context, Facts, File, LoadError, NoLaunch, Plan, Reason};
+use crate::lock::Lock;
 use crate::memory::{Guest, GuestMap};
 use crate::native::Native;
 use crate::paging::{Flags, Levels, MapError, Tables};
@@ -25,8 +26,14 @@ use crate::personality::Personality;
 use crate::phys::Memory;
 use crate::pool::Pool;
 use crate::report::{self, Start};
+use crate::snp::launch::Launcher;
+use crate::snp::nested::Encryption;
+use crate::snp::shared::{C_BIT, Ownership, Resident, Seat, Shared};
+use crate::snp::vmsa::{self, Area};
+use crate::snp::{self, Snp};
 use crate::vmcb::Vmcb;
 use core::fmt;
+use svsm_sim::rmp::{Entry, Vmpl};
 
 const CR4_LA57: u64 = 1 << 12;
 /// Each CPU's stack has a slot of this size here, with an unmapped page at its start.
@@ -39,7 +46,8 @@ const FOUR_GIB: u64 = 1 << 32;
 pub(super) struct Site {
     pub(super) board: Board,
     pub(super) map: GuestMap,
-    pub(super) platform: Platform,
+    /// What an SNP guest's CPUs share; without, the guest is native.
+    pub(super) snp: Option<Shared<'static>>,
     nested: Hpa,
     iopm: Hpa,
     msrpm: Hpa,
@@ -71,6 +79,8 @@ pub(super) enum BootError {
     Memory,
     /// A CPU that was started does not answer.
     CpuSilent(u32),
+    /// The image wants a virtual top of memory that is no power of two.
+    Boundary,
     /// Page tables.
     Map(MapError),
 }
@@ -84,6 +94,7 @@ impl fmt::Display for BootError {
             Self::NoImage => f.write_str("no image was given (-initrd)"),
             Self::Memory => f.write_str("L0's part of memory is too small"),
             Self::CpuSilent(id) => write!(f, "the CPU with APIC id {id} does not start"),
+            Self::Boundary => f.write_str("the virtual top of memory is no power of two"),
             Self::Map(error) => error.fmt(f),
         }
     }
@@ -105,6 +116,7 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
     or_end(check_cpu());
     let layout = or_end(Layout::new(given.map(), options.memory));
     insn::x2apic_on();
+    insn::floats_on();
     let cpus = acpi::cpus(given.rsdp, &memory);
     let cpus = or_end(cpus.and_then(|cpus| cpus.with_first(insn::apic_id())));
     let levels = if insn::cr4() & CR4_LA57 != 0 {
@@ -136,10 +148,21 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
             refuse(&LoadError { offset: 0, reason }, &mut console)
         }
     };
+    let snp = match options.platform {
+        Platform::Native => None,
+        Platform::Snp => Some(or_end(snp(
+            plan.first_area(),
+            cpus.as_slice().len(),
+            &map,
+            levels,
+            &layout,
+            &mut pool,
+        ))),
+    };
     let site = or_end(site(
         &cpus,
         map,
-        options.platform,
+        snp,
         levels,
         &layout,
         &mut pool,
@@ -154,7 +177,12 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
         mmio: or_end(GpaRange::from_u64(layout.low_end, FOUR_GIB).ok_or(BootError::Memory)),
         command_line: options.guest,
     };
-    let context = match plan.apply(&facts, &mut Guest::new(&site.map, &mut memory)) {
+    let mut guest = Guest::new(&site.map, &mut memory);
+    let begun = match &site.snp {
+        None => plan.apply(&facts, &mut guest, &mut NoLaunch),
+        Some(shared) => launch(&mut plan, &facts, shared, &mut guest),
+    };
+    let context = match begun {
         Ok(context) => context,
         Err(error) => refuse(&error, &mut console),
     };
@@ -251,11 +279,88 @@ fn image_file(
     Ok(unsafe { core::slice::from_raw_parts(start, len) })
 }
 
+/// What the CPUs of an SNP guest share, with memory for the reverse map table and for nested tables.
+fn snp(
+    area: Option<&[u8]>,
+    cpus: usize,
+    map: &GuestMap,
+    levels: Levels,
+    layout: &Layout,
+    pool: &mut Pool,
+) -> Result<Shared<'static>, BootError> {
+    let guest_end = layout.guest.iter().map(|range| range.end().as_u64()).max();
+    let end = guest_end.unwrap_or_default();
+    let pages = end.max(layout.own.end().as_u64()) / PAGE;
+    let count = usize::try_from(pages).map_err(|_| BootError::Memory)?;
+    let entries = filled(count, Entry::HYPERVISOR, pool).ok_or(BootError::Memory)?;
+    let seats = filled(cpus, Seat::EMPTY, pool).ok_or(BootError::Memory)?;
+    // A page of tables maps 2 MiB. Private and shared names, of three levels.
+    let tables = 6 * layout.memory.div_ceil(512) + (4 << 20);
+    let tables = pool
+        .take(tables.next_multiple_of(PAGE), PAGE)
+        .ok_or(BootError::Memory)?;
+    let nothing = HpaRange::from_u64(0, 0).ok_or(BootError::Memory)?;
+    let owned = Ownership::new(entries, seats, levels, Pool::new(tables, nothing));
+    // The first save area says how all of the guest says "private".
+    let vtom = area
+        .and_then(|bytes| <&Area>::try_from(bytes).ok())
+        .and_then(|area| vmsa::facts(area).vtom);
+    let encryption = match vtom {
+        None => Encryption::CBit(1 << C_BIT),
+        Some(boundary) if boundary.is_power_of_two() && boundary < 1 << 52 => {
+            Encryption::Vtom(boundary)
+        }
+        Some(_) => return Err(BootError::Boundary),
+    };
+    Ok(Shared {
+        map: *map,
+        encryption,
+        low_end: layout.low_end,
+        state: Lock::new(owned),
+    })
+}
+
+/// A slice in memory of the pool, of copies of one value.
+fn filled<T: Copy>(count: usize, value: T, pool: &mut Pool) -> Option<&'static mut [T]> {
+    let bytes = (count as u64).checked_mul(size_of::<T>() as u64)?;
+    let home = pool.take(bytes, PAGE)?;
+    let first = DirectMap::pointer(home.start(), bytes)?.cast::<T>();
+    for index in 0..count {
+        // SAFETY: within fresh memory of the pool, aligned to a page, of which nobody else knows.
+        unsafe { first.wrapping_add(index).write(value) };
+    }
+    // SAFETY: every element was just written, and this is the only reference to them, for ever.
+    Some(unsafe { core::slice::from_raw_parts_mut(first, count) })
+}
+
+/// Launches an SNP guest.
+fn launch(
+    plan: &mut Plan<'_>,
+    facts: &Facts<'_>,
+    shared: &Shared<'_>,
+    guest: &mut Guest<'_, DirectMap>,
+) -> Result<Context, LoadError> {
+    let mut owned = shared.state.lock();
+    let mut hardware = insn::Bare;
+    let mut launcher = Launcher::new(&mut owned, &shared.map, &mut hardware);
+    let context = plan.apply(facts, guest, &mut launcher)?;
+    launcher.finish().map_err(|failure| LoadError {
+        offset: 0,
+        reason: Reason::LaunchFinish(failure as u32),
+    })?;
+    if let (Context::Snp(gpa), Some(seat)) = (&context, owned.seats.first_mut()) {
+        let resident = Resident::new(gpa.as_u64(), snp::first_ghcb());
+        seat.place(Vmpl::VMPL0, Some(resident));
+        seat.next = Some(Vmpl::VMPL0);
+    }
+    Ok(context)
+}
+
 /// Builds what all CPUs share.
 fn site(
     cpus: &ApicIds,
     map: GuestMap,
-    platform: Platform,
+    snp: Option<Shared<'static>>,
     levels: Levels,
     layout: &Layout,
     pool: &mut Pool,
@@ -271,8 +376,10 @@ fn site(
     // SAFETY: as above.
     let msr = unsafe { &mut *msr };
     let (mut io, mut msr) = (IoPermissions::open(io), MsrPermissions::open(msr));
-    match platform {
-        Platform::Native => Native.guard(&mut io, &mut msr),
+    if snp.is_some() {
+        Snp::<DirectMap>::guard(&mut io, &mut msr);
+    } else {
+        Native::guard(&mut io, &mut msr);
     }
 
     let home = pool
@@ -282,7 +389,7 @@ fn site(
     let site = Site {
         board: Board::new(cpus.as_slice()),
         map,
-        platform,
+        snp,
         nested,
         iopm: iopm.start(),
         msrpm: msrpm.start(),
@@ -363,6 +470,7 @@ fn check_cpu() -> Result<(), BootError> {
             features & 1 << 21 != 0,
             "x2APIC (QEMU 9.0 is the oldest that has it)",
         ),
+        (features & 1 << 30 != 0, "RDRAND"),
         (long & 1 << 26 != 0, "1 GiB pages"),
         (extended & 1 << 2 != 0, "SVM (-cpu max,+svm,+npt)"),
         (svm & 1 != 0, "nested paging (-cpu max,+svm,+npt)"),

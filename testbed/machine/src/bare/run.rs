@@ -12,41 +12,41 @@ use super::insn::{self, Bare};
 use super::machine::Site;
 use super::trap;
 use crate::board::{Mail, Slot, State};
-use crate::cmdline::Platform;
 use crate::ending::Ending;
 use crate::exit::Exit;
 use crate::icr;
+use crate::loader::Context;
 use crate::memory::Guest;
 use crate::native::Native;
 use crate::personality::{Next, Personality};
 use crate::report::{self, GuestState, Verdict};
+use crate::snp::Snp;
 use crate::vcpu::Vcpu;
 use crate::vmcb::{Intercept1, Vmcb};
 use crate::walk;
 use core::sync::atomic::Ordering;
-use igvm_defs::IgvmNativeVpContextX64;
 
 /// How long the end waits for the other CPUs to stop.
 const PATIENCE_TICKS: u64 = 200_000_000;
 
 /// Runs a CPU: from a context, or from the start-up message that comes one day.
-pub(super) fn run(
-    site: &'static Site,
-    index: usize,
-    cpu: Cpu,
-    context: Option<&IgvmNativeVpContextX64>,
-) -> ! {
-    match site.platform {
-        Platform::Native => run_as(Native, site, index, cpu, context),
+pub(super) fn run(site: &'static Site, index: usize, cpu: Cpu, context: Option<&Context>) -> ! {
+    match &site.snp {
+        None => run_as(Native, site, index, cpu, context),
+        Some(shared) => {
+            // SAFETY: the map is in place, and it is used for guest memory and nested tables only.
+            let memory = unsafe { DirectMap::new() };
+            run_as(Snp::new(shared, memory, index), site, index, cpu, context)
+        }
     }
 }
 
 fn run_as<P: Personality>(
-    personality: P,
+    mut personality: P,
     site: &'static Site,
     index: usize,
     cpu: Cpu,
-    context: Option<&IgvmNativeVpContextX64>,
+    context: Option<&Context>,
 ) -> ! {
     let (Some(slot), Some(local), Some(block)) = (
         site.board.slot(index),
@@ -63,12 +63,20 @@ fn run_as<P: Personality>(
     personality.prepare(block);
     site.prepare(block);
     let mut vcpu = Vcpu::new(block);
-    if let Some(context) = context {
-        vcpu.start(context);
-        slot.set_state(State::Runs);
+    let runs = match context {
+        Some(Context::Native(context)) => {
+            vcpu.start(context);
+            true
+        }
+        // A save area that no CPU would run is found at once.
+        Some(Context::Snp(_)) => personality.take_up(&mut vcpu, &mut Bare),
+        None => false,
+    };
+    slot.set_state(if runs {
+        State::Runs
     } else {
-        slot.set_state(State::WaitsForStart);
-    }
+        State::WaitsForStart
+    });
     Runner {
         personality,
         site,
@@ -81,7 +89,7 @@ fn run_as<P: Personality>(
         last_exit: None,
         nmi: GuestNmi::default(),
     }
-    .run()
+    .run(runs || context.is_none())
 }
 
 struct Runner<'a, 'v, P> {
@@ -114,7 +122,10 @@ struct GuestNmi {
 }
 
 impl<P: Personality> Runner<'_, '_, P> {
-    fn run(mut self) -> ! {
+    fn run(mut self, sound: bool) -> ! {
+        if !sound {
+            self.end(Ending::InvalidState);
+        }
         loop {
             self.read_mail();
             match self.slot.state() {
@@ -146,6 +157,15 @@ impl<P: Personality> Runner<'_, '_, P> {
             self.vcpu.start_up(page);
             self.slot.set_state(State::Runs);
         }
+        if mail.has_created()
+            && matches!(
+                self.slot.state(),
+                State::WaitsForStart | State::HaltedForGood
+            )
+            && self.personality.take_up(&mut self.vcpu, &mut Bare)
+        {
+            self.slot.set_state(State::Runs);
+        }
         if mail.has_nmi() {
             self.owe_nmi();
         }
@@ -161,10 +181,18 @@ impl<P: Personality> Runner<'_, '_, P> {
             self.give_nmi();
         }
         self.nmi.at_iret = false;
+        match self.personality.before_entry(&mut self.vcpu, &mut Bare) {
+            Next::Resume => {}
+            Next::Halt => return self.halt(),
+            Next::Idle => return self.run_out(),
+            Next::End(ending) => self.end(ending),
+        }
+        self.slot.set_inside(true);
         // SAFETY: the addresses are those of this CPU; `site.prepare` gave the block maps and
         // tables that leave L0's pages out; every CPU runs with the flag clear from
         // `activate` on.
         let times = unsafe { enter(&mut self.vcpu, self.cpu.vmcb, self.cpu.host) };
+        self.slot.set_inside(false);
         let counters = &self.slot.counters;
         let inside = times.left.saturating_sub(times.entered);
         counters
@@ -200,10 +228,17 @@ impl<P: Personality> Runner<'_, '_, P> {
                 {
                     Next::Resume => {}
                     Next::Halt => self.halt(),
+                    Next::Idle => self.run_out(),
                     Next::End(ending) => self.end(ending),
                 }
             }
         }
+    }
+
+    /// There is no virtual CPU to run.
+    fn run_out(&mut self) {
+        self.slot.set_state(State::WaitsForStart);
+        self.end_if_all_halted();
     }
 
     /// The guest executed HLT.
@@ -337,7 +372,7 @@ impl<P: Personality> Runner<'_, '_, P> {
         let guest = Guest::new(&self.site.map, &mut memory);
         let Vmcb { control, save } = &*self.vcpu.vmcb;
         let mut bytes = [0; 16];
-        let code = walk::code(save, &guest, &mut bytes);
+        let code = walk::code(save, self.personality.encryption_bit(), &guest, &mut bytes);
         let verdict = Verdict {
             ending,
             cpu: self.index,

@@ -69,6 +69,7 @@ pub(super) extern "C" fn ap_main(handover: &'static Handover) -> ! {
     // SAFETY: the first CPU filled the table and mapped it for ever.
     unsafe { trap::load_idt(handover.idt.0, handover.idt.1) };
     insn::x2apic_on();
+    insn::floats_on();
     insn::apic_reset();
     insn::fninit();
     super::run::run(handover.site, handover.index, handover.cpu, None)

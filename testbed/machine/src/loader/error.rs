@@ -98,6 +98,15 @@ pub enum Reason {
     NoContext,
     /// The machine lacks the memory that the image needs at this address.
     NoMemory(u64),
+    /// The platform's launch refuses the page at this address, with this status of its firmware.
+    Launch {
+        /// The page.
+        gpa: u64,
+        /// The status (56860, "Status codes").
+        status: u32,
+    },
+    /// The platform's firmware does not finish the launch, with this status.
+    LaunchFinish(u32),
 }
 
 impl fmt::Display for LoadError {
@@ -150,6 +159,18 @@ impl fmt::Display for Reason {
             }
             Self::VpIndex(index) => write!(f, "CPU {index} cannot have a context"),
             Self::NoContext => f.write_str("there is no context to start with"),
+            Self::Launch { gpa, status } => {
+                write!(
+                    f,
+                    "the firmware refuses the page at {gpa:#x} with status {status:#x}"
+                )
+            }
+            Self::LaunchFinish(status) => {
+                write!(
+                    f,
+                    "the firmware refuses to finish the launch with status {status:#x}"
+                )
+            }
             Self::NoMemory(at) => write!(f, "there is not enough memory for {at:#x}"),
         }
     }

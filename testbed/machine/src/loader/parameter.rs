@@ -1,7 +1,7 @@
 //! The parameters: what a loader tells the image about the machine.
 
 use super::error::Reason;
-use super::plan::{Area, Backed};
+use super::plan::Area;
 use crate::acpi::table;
 use crate::addr::{Address, Gpa, GpaRange, PAGE};
 use crate::fdt;
@@ -73,7 +73,7 @@ pub(super) fn deposit(
     area: &Area,
     offset: u32,
     facts: &Facts<'_>,
-    backed: &Backed,
+    backed: impl Iterator<Item = GpaRange>,
     memory: &mut impl GuestMemory,
 ) -> Result<(), Reason> {
     let offset = u64::from(offset);
@@ -81,7 +81,7 @@ pub(super) fn deposit(
         return Ok(());
     };
     let mut all = AllMemory::new();
-    for range in facts.ram.iter().chain(backed.iter()) {
+    for range in facts.ram.iter().chain(backed) {
         all.insert(range).map_err(|_| Reason::TooManyRanges)?;
     }
     let mut buffer = [0; MAX_PARAMETER];

@@ -2,8 +2,9 @@
 
 use super::error::{LoadError, Reason};
 use super::file::{File, Header};
+use super::launch::{Launch, PageKind};
 use super::parameter::{Facts, Kind, deposit};
-use crate::addr::{Gpa, GpaRange, PAGE};
+use crate::addr::{Address, Gpa, GpaRange, PAGE};
 use crate::cmdline::Platform;
 use crate::layout::GuestRam;
 use crate::phys::GuestMemory;
@@ -50,8 +51,25 @@ pub struct Plan<'a> {
     imports: RangeSet<Gpa, 256>,
     backed: Backed,
     areas: [Option<Area>; AREAS],
-    context: Option<IgvmNativeVpContextX64>,
+    platform: Platform,
+    context: Option<Context>,
+    area_data: Option<&'a [u8]>,
+    policy: u64,
+    id_block: Option<IGVM_VHS_SNP_ID_BLOCK>,
     pages: PageCounts,
+}
+
+/// How the first CPU starts.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of them, and no allocator to put it elsewhere"
+)]
+pub enum Context {
+    /// With these registers.
+    Native(IgvmNativeVpContextX64),
+    /// With those of the save area at this address.
+    Snp(Gpa),
 }
 
 /// A parameter area.
@@ -87,7 +105,11 @@ impl<'a> Plan<'a> {
             imports: RangeSet::new(),
             backed: RangeSet::new(),
             areas: [None; AREAS],
+            platform,
             context: None,
+            area_data: None,
+            policy: 0,
+            id_block: None,
             pages: PageCounts::default(),
         };
         let mut version_seen = false;
@@ -99,6 +121,7 @@ impl<'a> Plan<'a> {
                 reason,
             };
             check_section(&header, &mut section).map_err(fail)?;
+            plan.note_policy(&header).map_err(fail)?;
             if header.kind == IgvmVariableHeaderType::IGVM_VHT_VERSION_STRING.0 {
                 if version_seen {
                     return Err(fail(Reason::Second(header.kind)));
@@ -137,15 +160,34 @@ impl<'a> Plan<'a> {
         &self.file
     }
 
+    /// The first CPU's save area, on a platform that has such.
+    #[must_use]
+    pub const fn first_area(&self) -> Option<&'a [u8]> {
+        self.area_data
+    }
+
+    /// The guest's policy, as the image has it for the chosen platform; zero if it has none.
+    #[must_use]
+    pub const fn policy(&self) -> u64 {
+        self.policy
+    }
+
+    /// The signed statement of who the guest is, if there is one.
+    #[must_use]
+    pub const fn id_block(&self) -> Option<&IGVM_VHS_SNP_ID_BLOCK> {
+        self.id_block.as_ref()
+    }
+
     /// Carries the directives out, and says how the first CPU starts.
     ///
     /// # Errors
-    /// A parameter that does not fit, or memory that is not there.
+    /// A parameter that does not fit, memory that is not there, or what the launch refuses.
     pub fn apply(
         &mut self,
         facts: &Facts<'_>,
         memory: &mut impl GuestMemory,
-    ) -> Result<IgvmNativeVpContextX64, LoadError> {
+        launch: &mut impl Launch,
+    ) -> Result<Context, LoadError> {
         for area in self.areas.iter_mut().flatten() {
             area.inserted = false;
         }
@@ -156,7 +198,8 @@ impl<'a> Plan<'a> {
                 reason,
             };
             if let Some(directive) = self.directive(&header).map_err(fail)? {
-                self.carry_out(&directive, facts, memory).map_err(fail)?;
+                self.carry_out(&directive, facts, memory, launch)
+                    .map_err(fail)?;
             }
         }
         let offset = self.file.headers_end();
@@ -218,7 +261,8 @@ impl<'a> Plan<'a> {
             }
             T::IGVM_VHT_SNP_ID_BLOCK => {
                 let block: IGVM_VHS_SNP_ID_BLOCK = body(header)?;
-                return refuse(header.kind, applies(block.compatibility_mask));
+                let wrong = applies(block.compatibility_mask) && self.platform != Platform::Snp;
+                return refuse(header.kind, wrong);
             }
             T::IGVM_VHT_VBS_MEASUREMENT => {
                 let measurement: IGVM_VHS_VBS_MEASUREMENT = body(header)?;
@@ -230,6 +274,28 @@ impl<'a> Plan<'a> {
             },
         };
         Ok(Some(directive))
+    }
+
+    /// Keeps what the image says about the guest as a whole.
+    fn note_policy(&mut self, header: &Header<'_>) -> Result<(), Reason> {
+        match IgvmVariableHeaderType(header.kind) {
+            IgvmVariableHeaderType::IGVM_VHT_GUEST_POLICY => {
+                let policy: IGVM_VHS_GUEST_POLICY = body(header)?;
+                if policy.compatibility_mask & self.mask != 0 {
+                    self.policy = policy.policy;
+                }
+            }
+            IgvmVariableHeaderType::IGVM_VHT_SNP_ID_BLOCK => {
+                let block: IGVM_VHS_SNP_ID_BLOCK = body(header)?;
+                if block.compatibility_mask & self.mask != 0
+                    && self.id_block.replace(block).is_some()
+                {
+                    return Err(Reason::Second(header.kind));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// First pass: is the directive sound, and what does it need?
@@ -245,7 +311,7 @@ impl<'a> Plan<'a> {
                 self.pages.parameter += bytes / PAGE;
                 self.import(range(gpa, bytes)?, ram)
             }
-            Directive::Context(context) => self.survey_context(context),
+            Directive::Context(context) => self.survey_context(context, ram),
             Directive::Memory { gpa, bytes } => {
                 let gpa = aligned(*gpa)?;
                 let bytes = u64::from(*bytes);
@@ -279,7 +345,7 @@ impl<'a> Plan<'a> {
             return Err(Reason::SecondArea(index));
         }
         if area.file_offset != 0 {
-            self.area_data(area)?;
+            self.initial_data(area)?;
         }
         let free = self.areas.iter_mut().find(|slot| slot.is_none());
         *free.ok_or(Reason::TooManyAreas)? = Some(Area {
@@ -298,10 +364,7 @@ impl<'a> Plan<'a> {
         if page.flags.is_2mb_page() {
             return Err(Reason::LargePage);
         }
-        // Secrets and CPUID pages are SEV-SNP's.
-        if page.data_type != IgvmPageDataType::NORMAL {
-            return Err(Reason::PageType(page.data_type.0));
-        }
+        self.kind(page)?;
         self.page_data(page)?;
         let counter = match page {
             _ if page.flags.shared() => &mut self.pages.shared,
@@ -313,8 +376,26 @@ impl<'a> Plan<'a> {
         self.import(range(aligned(page.gpa)?, PAGE)?, ram)
     }
 
-    fn survey_context(&mut self, header: &IGVM_VHS_VP_CONTEXT) -> Result<(), Reason> {
-        if header.reserved != 0 || header.gpa.get() != 0 {
+    /// What a page is to the launch. Secrets and CPUID pages are SEV-SNP's.
+    fn kind(&self, page: &IGVM_VHS_PAGE_DATA) -> Result<PageKind, Reason> {
+        let plain = !page.flags.shared() && !page.flags.unmeasured();
+        match (page.data_type, self.platform) {
+            (IgvmPageDataType::NORMAL, _) if page.flags.shared() => Ok(PageKind::Shared),
+            (IgvmPageDataType::NORMAL, _) if page.flags.unmeasured() => Ok(PageKind::Unmeasured),
+            (IgvmPageDataType::NORMAL, _) => Ok(PageKind::Normal),
+            (IgvmPageDataType::SECRETS, Platform::Snp) if plain => Ok(PageKind::Secrets),
+            (IgvmPageDataType::CPUID_DATA, Platform::Snp) if plain => Ok(PageKind::Cpuid),
+            (other, _) => Err(Reason::PageType(other.0)),
+        }
+    }
+
+    fn survey_context(
+        &mut self,
+        header: &IGVM_VHS_VP_CONTEXT,
+        ram: &GuestRam,
+    ) -> Result<(), Reason> {
+        let has_page = self.platform == Platform::Snp;
+        if header.reserved != 0 || (!has_page && header.gpa.get() != 0) {
             return Err(Reason::Reserved);
         }
         // APs are the image's own business: the format knows one context a platform.
@@ -330,6 +411,11 @@ impl<'a> Plan<'a> {
             .file
             .data(header.file_offset, PAGE_BYTES)
             .ok_or(Reason::Data(header.file_offset))?;
+        if has_page {
+            let gpa = aligned(header.gpa.get())?;
+            (self.context, self.area_data) = (Some(Context::Snp(gpa)), Some(data));
+            return self.import(range(gpa, PAGE)?, ram);
+        }
         let (context, rest) = IgvmNativeVpContextX64::read_from_prefix(data)
             .map_err(|_| Reason::Data(header.file_offset))?;
         let attributes = context.code_attributes | context.data_attributes;
@@ -337,7 +423,7 @@ impl<'a> Plan<'a> {
         if reserved || attributes & 0xf00 != 0 || rest.iter().any(|byte| *byte != 0) {
             return Err(Reason::Reserved);
         }
-        self.context = Some(context);
+        self.context = Some(Context::Native(context));
         Ok(())
     }
 
@@ -370,6 +456,7 @@ impl<'a> Plan<'a> {
         directive: &Directive,
         facts: &Facts<'_>,
         memory: &mut impl GuestMemory,
+        launch: &mut impl Launch,
     ) -> Result<(), Reason> {
         match directive {
             // The area's memory is filled where it will be inserted: no two directives
@@ -381,7 +468,7 @@ impl<'a> Plan<'a> {
                 let done = if area.file_offset == 0 {
                     memory.zero(gpa, area.number_of_bytes)
                 } else {
-                    memory.write(gpa, self.area_data(area)?)
+                    memory.write(gpa, self.initial_data(area)?)
                 };
                 done.map_err(|error| Reason::NoMemory(error.0.as_u64()))
             }
@@ -391,10 +478,18 @@ impl<'a> Plan<'a> {
                     Some(data) => memory.write(gpa, data),
                     None => memory.zero(gpa, PAGE),
                 };
-                done.map_err(|error| Reason::NoMemory(error.0.as_u64()))
+                done.map_err(|error| Reason::NoMemory(error.0.as_u64()))?;
+                launch.page(gpa, self.kind(page)?, memory)
             }
             Directive::Insert(insert) => {
-                self.area(insert.parameter_area_index)?.inserted = true;
+                let area = self.area(insert.parameter_area_index)?;
+                area.inserted = true;
+                let bytes = area.bytes;
+                let gpa = aligned(insert.gpa)?;
+                for offset in (0..bytes).step_by(PAGE_BYTES) {
+                    let page = gpa.checked_add(offset).ok_or(Reason::Address(insert.gpa))?;
+                    launch.page(page, PageKind::Unmeasured, memory)?;
+                }
                 Ok(())
             }
             Directive::Parameter(kind, parameter) => {
@@ -404,12 +499,36 @@ impl<'a> Plan<'a> {
                     &area,
                     parameter.byte_offset,
                     facts,
-                    &self.backed,
+                    self.described(),
                     memory,
                 )
             }
-            Directive::Context(_) | Directive::Memory { .. } => Ok(()),
+            Directive::Context(context) => {
+                let Some(Context::Snp(gpa)) = self.context else {
+                    return Ok(());
+                };
+                let data = self
+                    .file
+                    .data(context.file_offset, PAGE_BYTES)
+                    .ok_or(Reason::Data(context.file_offset))?;
+                memory
+                    .write(gpa, data)
+                    .map_err(|error| Reason::NoMemory(error.0.as_u64()))?;
+                launch.page(gpa, PageKind::Vmsa, memory)
+            }
+            Directive::Memory { .. } => Ok(()),
         }
+    }
+
+    /// The memory beside RAM that the image is told of: all but the page that holds its first registers.
+    fn described(&self) -> impl Iterator<Item = GpaRange> {
+        let hidden = match self.context {
+            Some(Context::Snp(gpa)) => Some(gpa),
+            _ => None,
+        };
+        self.backed
+            .iter()
+            .filter(move |range| Some(range.start()) != hidden)
     }
 
     fn area(&mut self, index: u32) -> Result<&mut Area, Reason> {
@@ -423,7 +542,7 @@ impl<'a> Plan<'a> {
             .ok_or(Reason::Area(index))
     }
 
-    fn area_data(&self, area: &IGVM_VHS_PARAMETER_AREA) -> Result<&'a [u8], Reason> {
+    fn initial_data(&self, area: &IGVM_VHS_PARAMETER_AREA) -> Result<&'a [u8], Reason> {
         usize::try_from(area.number_of_bytes)
             .ok()
             .and_then(|bytes| self.file.data(area.file_offset, bytes))
@@ -446,6 +565,7 @@ impl<'a> Plan<'a> {
 fn mask(file: &File<'_>, platform: Platform) -> Result<u32, LoadError> {
     let wanted = match platform {
         Platform::Native => IgvmPlatformType::NATIVE,
+        Platform::Snp => IgvmPlatformType::SEV_SNP,
     };
     let (mut chosen, mut masks, mut kinds) = (None, 0_u32, [false; 256]);
     for header in file.headers() {

@@ -132,7 +132,10 @@ fn load(bytes: &[u8]) -> Result<(IgvmNativeVpContextX64, Ram, PageCounts), LoadE
         mmio: GpaRange::from_u64(0xc000_0000, 1 << 32).unwrap(),
         command_line: "quiet",
     };
-    let context = plan.apply(&facts, &mut memory)?;
+    let context = plan.apply(&facts, &mut memory, &mut NoLaunch)?;
+    let Context::Native(context) = context else {
+        unreachable!("the platform is native")
+    };
     Ok((context, memory, plan.pages()))
 }
 

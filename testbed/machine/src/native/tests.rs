@@ -1,38 +1,7 @@
 use super::*;
 use crate::board::State;
+use crate::personality::fake::Fake;
 use crate::vmcb::Vmcb;
-
-#[derive(Default)]
-struct Fake {
-    sent: Vec<u64>,
-    out: Vec<(u16, u8, u32)>,
-}
-
-impl Hardware for Fake {
-    fn port_in(&mut self, _: u16, _: u8) -> u32 {
-        0x1234_5678
-    }
-
-    fn port_out(&mut self, port: u16, size: u8, value: u32) {
-        self.out.push((port, size, value));
-    }
-
-    fn cpuid(&mut self, leaf: u32, _: u32) -> [u32; 4] {
-        [leaf, 0, u32::MAX, 0]
-    }
-
-    fn apic_base(&mut self) -> u64 {
-        0xfee0_0d00
-    }
-
-    fn apic_timer(&mut self) -> u64 {
-        0x1_2345
-    }
-
-    fn send(&mut self, command: u64) {
-        self.sent.push(command);
-    }
-}
 
 struct Setup {
     vmcb: Box<Vmcb>,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use svsm_testbed::verdict::Crash;
-use svsm_testbed::{Error, Outcome, Run, Verdict};
+use svsm_testbed::{Error, Outcome, Platform, Run, Verdict};
 use svsm_testbed_guest::image::{self, Mode};
 use tempfile::TempDir;
 
@@ -39,14 +39,24 @@ fn programs() -> Option<(PathBuf, PathBuf)> {
 
 /// Runs a guest; `None` if that cannot be done here.
 fn run(name: &str, mode: Mode, settings: impl FnOnce(Run) -> Run) -> Option<Outcome> {
+    run_image(name, |guest| image::native(guest, mode).unwrap(), settings)
+}
+
+/// Runs a guest of SEV-SNP.
+fn run_snp(name: &str, settings: impl FnOnce(Run) -> Run) -> Option<Outcome> {
+    let snp = |run: Run| settings(run.platform(Platform::Snp));
+    run_image(name, |guest| image::snp(guest).unwrap(), snp)
+}
+
+fn run_image(
+    name: &str,
+    image: impl FnOnce(&[u8]) -> Vec<u8>,
+    settings: impl FnOnce(Run) -> Run,
+) -> Option<Outcome> {
     let (machine, guest) = programs()?;
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("guest.igvm");
-    fs::write(
-        &path,
-        image::native(&fs::read(guest).unwrap(), mode).unwrap(),
-    )
-    .unwrap();
+    fs::write(&path, image(&fs::read(guest).unwrap())).unwrap();
     let run = Run::new(path)
         .machine_elf(machine)
         .command_line(name)
@@ -242,4 +252,69 @@ fn instructions_are_counted_exactly() {
     // A loop of a few instructions; L0's work on an exit is hundreds.
     assert!((5_000..50_000).contains(&guest), "{guest}");
     assert!((100_000..2_000_000).contains(&l0), "{l0}");
+}
+
+#[test]
+fn the_clauses_of_sev_snp_hold() {
+    let Some(outcome) = run_snp("snp", |run| run.expect("snp: ok")) else {
+        return;
+    };
+    let failed: Vec<_> = outcome
+        .log
+        .iter()
+        .filter(|line| line.message.contains("FAILED"))
+        .collect();
+    assert!(
+        outcome.verdict.is_passed(),
+        "{:?}\n{failed:?}",
+        outcome.verdict
+    );
+}
+
+#[test]
+fn virtual_cpus_are_created_on_other_cpus() {
+    for cpus in [2, 4] {
+        let Some(outcome) = run_snp("snp-cpus", |run| run.cpus(cpus).expect("snp-cpus: ok")) else {
+            return;
+        };
+        assert!(outcome.verdict.is_passed(), "{:?}", outcome.verdict);
+    }
+}
+
+#[test]
+fn what_breaks_the_rules_of_ownership_ends_the_guest() {
+    for (name, how, why) in [
+        (
+            "snp-private-access-to-shared",
+            Crash::Violation,
+            "VMPL0 at guest physical address 0x103c000: the page is not the guest's at this address",
+        ),
+        (
+            "snp-shared-access-to-private",
+            Crash::BadAccess,
+            "read from guest physical address 0x1000000, where there is nothing",
+        ),
+        (
+            "snp-lower-level-writes",
+            Crash::Violation,
+            "VMPL1 at guest physical address 0x2d00000: the level has no right to do this",
+        ),
+        (
+            "snp-terminate",
+            Crash::Terminated,
+            "the guest asked to be ended, with reason 2:0x42",
+        ),
+    ] {
+        let Some(outcome) = run_snp(name, |run| run) else {
+            return;
+        };
+        match &outcome.verdict {
+            Verdict::Crashed {
+                how: is, reason, ..
+            } => {
+                assert_eq!((*is, reason.as_deref()), (how, Some(why)));
+            }
+            other => panic!("{name}: {other:?}\n{:?}", outcome.log),
+        }
+    }
 }

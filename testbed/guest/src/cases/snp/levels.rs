@@ -1,0 +1,238 @@
+//! Several levels on one CPU, and virtual CPUs on others (24593, "VMPLs"; 56421, "SNP AP creation").
+
+use super::{Clause, Failed, Result, check, own};
+use crate::bare::ghcb::{self, RAX, event, pvalidate, request, rmpadjust};
+use crate::bare::insn::{self, rdmsr};
+use crate::bare::{read, write};
+use crate::layout::VMSA;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+const AREA: u64 = super::FREE + (30 << 20) + 0x1000;
+const STACK: u64 = super::FREE + (30 << 20) + 0x10_000;
+const EFER: u64 = 0xd0;
+const RIP: u64 = 0x178;
+const RSP: u64 = 0x1d8;
+const RCX: u64 = 0x308;
+const RFLAGS: u64 = 0x170;
+const FEATURES: u64 = 0x3b0;
+const XMM3: u64 = 0x470 + 3 * 16;
+const SVME: u64 = 1 << 12;
+/// Read, write and both kinds of execution.
+const ALL: u64 = 0xf << 8;
+
+/// How often the lower level ran.
+static RUNS: AtomicU64 = AtomicU64::new(0);
+static SEEN: AtomicU64 = AtomicU64::new(0);
+
+/// What VMPL1 runs: counts, and goes back to VMPL0, for ever.
+extern "C" fn lower() -> ! {
+    loop {
+        RUNS.fetch_add(1, Ordering::SeqCst);
+        SEEN.store(rdmsr(0xc001_0131), Ordering::SeqCst);
+        let _ = request(0x16);
+    }
+}
+
+/// What VMPL1 runs where it must not succeed.
+extern "C" fn intruder() -> ! {
+    write(super::FREE + (29 << 20), 1_u8);
+    loop {
+        let _ = request(0x16);
+    }
+}
+
+/// What another CPU runs at VMPL0.
+extern "C" fn another() -> ! {
+    RUNS.fetch_add(1, Ordering::SeqCst);
+    loop {
+        insn::cli_hlt();
+    }
+}
+
+/// Makes a save area from this CPU's own, for `vmpl`, that begins with `entry`.
+fn area(at: u64, vmpl: u64, stack: u64, entry: extern "C" fn() -> !) -> Result {
+    let _ = pvalidate(at, 0, 1);
+    for page in 0..4 {
+        let _ = pvalidate(stack - (page + 1) * 0x1000, 0, 1);
+    }
+    for offset in (0..4096).step_by(8) {
+        write(at + offset, 0_u64);
+    }
+    let selectors: [(u64, u64, u64); 4] = [
+        (0x00, 16, 0xc93),
+        (0x10, 8, 0xa9b),
+        (0x20, 16, 0xc93),
+        (0x30, 16, 0xc93),
+    ];
+    for (offset, selector, attributes) in selectors {
+        write(at + offset, selector | attributes << 16 | 0xffff_ffff << 32);
+    }
+    let (gdt, idt) = insn::tables();
+    for (offset, (base, limit)) in [(0x60, gdt), (0x80, idt)] {
+        write(at + offset, u64::from(limit) << 32);
+        write(at + offset + 8, base);
+    }
+    write(at + 0xc8, vmpl << 16);
+    let (cr0, cr3, cr4) = insn::control_registers();
+    for (offset, value) in [
+        (EFER, rdmsr(0xc000_0080) | SVME),
+        (0x148, cr4),
+        (0x150, cr3),
+        (0x158, cr0),
+        (0x160, 0x400),
+        (0x168, 0xffff_0ff0),
+        (RFLAGS, 2),
+        (RIP, entry as *const () as u64),
+        (RSP, stack - 8),
+        (0x268, 0x0007_0406_0007_0406),
+        (FEATURES, 1),
+        (0x3e8, 1),
+        (0x408, 0x1f80),
+        (0x410, 0x37f),
+    ] {
+        write(at + offset, value);
+    }
+    check("RMPADJUST", rmpadjust(at, 0, 1 | 1 << 16), 0)
+}
+
+/// Gives VMPL1 the program, its tables and its stack.
+fn grant() -> Result {
+    for page in (0x20_0000..0x40_0000)
+        .step_by(0x1000)
+        .chain((STACK - 0x4000..STACK).step_by(0x1000))
+    {
+        // Its GHCB page is shared. Memory of the 2 MiB that it does not fill is not valid, and needs no rights.
+        if page != ghcb::page() && insn::try_read(page).is_none() {
+            check("RMPADJUST", rmpadjust(page, 0, 1 | ALL), 0)?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks for a virtual CPU of level 1 on this CPU.
+fn create(at: u64, features: u64) -> u64 {
+    event(0x8000_0013, 1 << 16 | 1, at, &[(RAX, features)]).info1
+}
+
+fn run(level: u64) -> u64 {
+    request(level << 32 | 0x16)
+}
+
+pub(super) const CLAUSES: &[Clause] = &[
+    ("a save area whose features differ is refused", || {
+        area(AREA, 1, STACK, lower)?;
+        check("creation", create(AREA, 3), 2)
+    }),
+    ("a save area at a multiple of 2 MiB is refused", || {
+        let at = AREA & !0x1f_ffff;
+        area(at, 1, STACK, lower)?;
+        check("creation", create(at, 1), 2)
+    }),
+    ("a page that is no save area does not run", || {
+        area(AREA, 1, STACK, lower)?;
+        check("RMPADJUST", rmpadjust(AREA, 0, 1), 0)?;
+        check("creation", create(AREA, 1), 0)?;
+        check("running", run(1) >> 32, 1)
+    }),
+    ("a save area of another level does not run", || {
+        area(AREA, 2, STACK, lower)?;
+        check("creation", create(AREA, 1), 0)?;
+        check("running", run(1) >> 32, 1)
+    }),
+    ("a save area without SVME does not run", || {
+        area(AREA, 1, STACK, lower)?;
+        write(AREA + EFER, read::<u64>(AREA + EFER) & !SVME);
+        check("creation", create(AREA, 1), 0)?;
+        check("running", run(1) >> 32, 1)
+    }),
+    ("another level runs and comes back", || {
+        area(AREA, 1, STACK, lower)?;
+        grant()?;
+        check("creation", create(AREA, 1), 0)?;
+        RUNS.store(0, Ordering::SeqCst);
+        check("the answer", run(1), 0x17)?;
+        check("how often it ran", RUNS.load(Ordering::SeqCst), 1)?;
+        check("the answer", run(1), 0x17)?;
+        check("how often it ran", RUNS.load(Ordering::SeqCst), 2)
+    }),
+    ("registers of another level are in its save area", || {
+        let rip: u64 = read(AREA + RIP);
+        check(
+            "RIP is in the program",
+            u64::from((0x20_0000..0x40_0000).contains(&rip)),
+            1,
+        )?;
+        check(
+            "RCX is the register's number",
+            read(AREA + RCX),
+            0xc001_0130,
+        )?;
+        check("SVME", read::<u64>(AREA + EFER) & SVME, SVME)
+    }),
+    ("what is written into a save area is what runs", || {
+        let before = RUNS.load(Ordering::SeqCst);
+        write(AREA + RIP, lower as *const () as u64);
+        write(AREA + RSP, STACK - 8);
+        check("the answer", run(1), 0x17)?;
+        check("how often it ran", RUNS.load(Ordering::SeqCst), before + 1)
+    }),
+    ("each level has its own SSE registers", || {
+        write(AREA + XMM3, 0x1111_2222_3333_4444_u64);
+        let seen = insn::with_xmm3(0xdead_beef, || {
+            let _ = run(1);
+        });
+        check("XMM3 of VMPL0", seen, 0xdead_beef)?;
+        check("XMM3 of VMPL1", read(AREA + XMM3), 0x1111_2222_3333_4444)
+    }),
+    ("each level has its own GHCB register", || {
+        let answer = run(1);
+        check("VMPL0's", answer, 0x17)?;
+        check("VMPL1's status", SEEN.load(Ordering::SeqCst), 7)
+    }),
+    ("a destroyed virtual CPU does not run", || {
+        check(
+            "destruction",
+            event(0x8000_0013, 1 << 16 | 2, 0, &[]).info1,
+            0,
+        )?;
+        check("running", run(1) >> 32, 1)
+    }),
+    (
+        "a virtual CPU on a CPU that is not there is refused",
+        || {
+            let answer = event(0x8000_0013, 77 << 32 | 1 << 16 | 1, AREA, &[(RAX, 1)]);
+            check("creation", answer.info1, 2)
+        },
+    ),
+    ("this CPU's own save area is marked", || {
+        // It is not in these page tables: only its address is known.
+        check("the address", VMSA & 0xfff, 0)
+    }),
+];
+
+/// Ends in a violation: VMPL1 writes where it has no rights.
+pub(in super::super) fn lower_level_writes() -> Result {
+    own(super::FREE + (29 << 20))?;
+    area(AREA, 1, STACK, intruder)?;
+    grant()?;
+    check("creation", create(AREA, 1), 0)?;
+    let _ = run(1);
+    Err(Failed {
+        what: "it came back",
+        got: 0,
+    })
+}
+
+/// Virtual CPUs of VMPL0 on all other CPUs.
+pub(in super::super) fn other_cpus() -> Result {
+    RUNS.store(0, Ordering::SeqCst);
+    let count: u32 = read(crate::layout::FACTS);
+    for id in 1..u64::from(count) {
+        let (at, stack) = (AREA + id * 0x1000, STACK + id * 0x8000);
+        area(at, 0, stack, another)?;
+        let answer = event(0x8000_0013, id << 32 | 1, at, &[(RAX, 1)]);
+        check("creation", answer.info1, 0)?;
+        super::super::wait("the CPU to run", || RUNS.load(Ordering::SeqCst) == id)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,611 @@
+//! The personality of AMD SEV-SNP.
+//!
+//! The guest's memory is its own page by page, as the reverse map table says; its virtual CPUs have save areas in that
+//! memory and levels of privilege; what hardware would make an exit that the guest must help with is a #VC. The rules
+//! are `svsm-sim`'s; this module brings them to the CPU.
+
+pub mod cpuid; // what CPUID says
+pub mod fault; // accesses that the nested tables do not allow
+pub mod launch; // before the first instruction
+pub mod nested; // those tables
+pub mod ownership; // the instructions on the reverse map table
+pub mod shared; // what the CPUs share
+pub mod vmgexit; // what the guest asks of the host
+pub mod vmsa; // save areas
+
+use self::fault::{Answer, Attempt};
+use self::nested::Mode;
+use self::ownership::{Bench, Done, Operands};
+use self::shared::{ASID, Ownership, Shared, read_area, write_area};
+use crate::addr::{Address, Gpa};
+use crate::board::{Board, Mail};
+use crate::deliver;
+use crate::ending::{Ending, Internal};
+use crate::exit::Exit;
+use crate::icr;
+use crate::memory::Guest;
+use crate::native::write_efer;
+use crate::opcode::{self, Cr0Write, Instruction};
+use crate::permission::{IoPermissions, MsrPermissions};
+use crate::personality::{Hardware, Next, Personality};
+use crate::phys::HostMemory;
+use crate::vcpu::{SVME, Vcpu};
+use crate::vmcb::{Event, Intercept1, Intercept2, Vmcb};
+use crate::walk;
+use svsm_sim::rmp::{Caller, State, Vmpl};
+
+pub use vmgexit::first_ghcb;
+
+const EFER: u32 = 0xc000_0080;
+const GHCB: u32 = 0xc001_0130;
+const SEV_STATUS: u32 = 0xc001_0131;
+/// The MSRs that a save area holds, and the time-stamp counter's auxiliary word.
+const OWN_MSRS: [u32; 12] = [
+    0x174,
+    0x175,
+    0x176,
+    0x277,
+    0xc000_0081,
+    0xc000_0082,
+    0xc000_0083,
+    0xc000_0084,
+    0xc000_0100,
+    0xc000_0101,
+    0xc000_0102,
+    0xc000_0103,
+];
+
+const CR0_PE: u64 = 1;
+const CR0_TS: u64 = 1 << 3;
+const CR0_ET: u64 = 1 << 4;
+const CR0_NW: u64 = 1 << 29;
+const CR0_CD: u64 = 1 << 30;
+const CR0_PG: u64 = 1 << 31;
+const CR4_PAE: u64 = 1 << 5;
+const LME: u64 = 1 << 8;
+const LMA: u64 = 1 << 10;
+const CARRY: u64 = 1;
+/// The arithmetic flags that the instructions on the table clear.
+const ARITHMETIC: u64 = 0x8d5;
+
+/// How long one CPU waits for another to leave its guest, in ticks.
+const PATIENCE: u32 = 1_000_000;
+
+/// One CPU of the personality.
+#[derive(Debug)]
+pub struct Snp<'s, 'm, M> {
+    shared: &'s Shared<'m>,
+    memory: M,
+    cpu: usize,
+    /// What is loaded.
+    loaded: Option<Loaded>,
+    /// A name for private memory that is in the nested tables only until the next exit.
+    once: Option<(Vmpl, u64)>,
+}
+
+/// The virtual CPU that is loaded.
+#[derive(Clone, Copy, Debug)]
+struct Loaded {
+    level: Vmpl,
+    /// Its save area.
+    gpa: u64,
+    facts: vmsa::Facts,
+    ghcb: u64,
+}
+
+impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
+    /// A CPU that has nothing loaded.
+    pub const fn new(shared: &'s Shared<'m>, memory: M, cpu: usize) -> Self {
+        Self {
+            shared,
+            memory,
+            cpu,
+            loaded: None,
+            once: None,
+        }
+    }
+
+    /// The level that is loaded.
+    #[must_use]
+    pub fn level(&self) -> Option<Vmpl> {
+        self.loaded.map(|loaded| loaded.level)
+    }
+
+    /// Whether hardware would run the virtual CPU of a level.
+    fn can_load(&self, level: Vmpl, owned: &Ownership<'m>) -> bool {
+        let resident = owned
+            .seats
+            .get(self.cpu)
+            .and_then(|seat| seat.resident(level));
+        let Some(gpa) = resident.map(|resident| resident.gpa) else {
+            return false;
+        };
+        // Only a page that software made a save area, and that still is one, is ever run.
+        let entry = Gpa::new(gpa)
+            .and_then(|gpa| self.shared.map.resolve(gpa))
+            .and_then(|(home, _)| owned.rmp.entry(home.as_u64()));
+        let is_area = entry.is_some_and(|e| e.state() == State::GuestValid && e.is_vmsa());
+        is_area
+            && read_area(&self.shared.map, gpa, &self.memory)
+                .is_ok_and(|area| vmsa::check(&area, level.as_u8()).is_ok())
+    }
+
+    /// Loads the virtual CPU of a level. Says whether hardware would run it.
+    fn load(
+        &mut self,
+        level: Vmpl,
+        vcpu: &mut Vcpu<'_>,
+        owned: &mut Ownership<'m>,
+        hardware: &mut impl Hardware,
+    ) -> bool {
+        if !self.can_load(level, owned) {
+            return false;
+        }
+        let Some(resident) = owned
+            .seats
+            .get_mut(self.cpu)
+            .and_then(|seat| seat.resident_mut(level))
+        else {
+            return false;
+        };
+        let Ok(area) = read_area(&self.shared.map, resident.gpa, &self.memory) else {
+            return false;
+        };
+        let Ok(facts) = vmsa::check(&area, level.as_u8()) else {
+            return false;
+        };
+        vmsa::load(&area, vcpu, hardware);
+        if let Some(vector) = resident.pending.take() {
+            vcpu.raise(vector);
+        }
+        self.loaded = Some(Loaded {
+            level,
+            gpa: resident.gpa,
+            facts,
+            ghcb: resident.ghcb,
+        });
+        true
+    }
+
+    /// Stores what is loaded back into its save area.
+    fn unload(
+        &mut self,
+        vcpu: &mut Vcpu<'_>,
+        owned: &mut Ownership<'m>,
+        hardware: &mut impl Hardware,
+    ) {
+        let Some(loaded) = self.loaded.take() else {
+            return;
+        };
+        if let Ok(mut area) = read_area(&self.shared.map, loaded.gpa, &self.memory) {
+            vmsa::store(&mut area, vcpu, hardware);
+            // The area was there a moment ago, and guest memory does not go away.
+            let _ = write_area(&self.shared.map, loaded.gpa, &area, &mut self.memory);
+        }
+        let resident = owned
+            .seats
+            .get_mut(self.cpu)
+            .and_then(|seat| seat.resident_mut(loaded.level));
+        if let Some(resident) = resident
+            && resident.gpa == loaded.gpa
+        {
+            resident.ghcb = loaded.ghcb;
+            resident.pending = vcpu.pending_interrupt();
+        }
+    }
+
+    /// Makes a guest's exit into a #VC.
+    fn exception(&mut self, code: u32, vcpu: &mut Vcpu<'_>) -> Next {
+        let bit = self.shared.encryption.bit();
+        let mut guest = Guest::new(&self.shared.map, &mut self.memory);
+        let save = &mut vcpu.vmcb.save;
+        match deliver::exception(save, VC, Some(code), bit, &mut guest) {
+            Ok(()) => {
+                vcpu.vmcb.control.int_state = 0;
+                Next::Resume
+            }
+            Err(why) => Next::End(Ending::Undelivered {
+                vector: VC,
+                code,
+                why,
+            }),
+        }
+    }
+
+    fn nested_fault(&mut self, gpa: u64, code: u64, vcpu: &mut Vcpu<'_>) -> Next {
+        let Some(loaded) = self.loaded else {
+            return Next::End(Ending::Internal(Internal::Exit(0x400)));
+        };
+        let attempt = Attempt::decode(gpa, code, vcpu.vmcb.save.cpl);
+        let caller = Caller {
+            asid: ASID,
+            vmpl: loaded.level,
+        };
+        let mode = mode(vcpu);
+        let mut owned = self.shared.state.lock();
+        let Ownership {
+            rmp, nested, pool, ..
+        } = &mut *owned;
+        match fault::judge(
+            attempt,
+            caller,
+            mode,
+            self.shared.encryption,
+            &self.shared.map,
+            rmp,
+        ) {
+            Answer::Map {
+                raw,
+                home,
+                size,
+                flags,
+                once,
+            } => {
+                let memory = &mut self.memory;
+                let mapped = nested
+                    .tree(loaded.level, mode, pool, memory)
+                    .and_then(|tree| nested::map(tree, raw, home, size, flags, pool, memory));
+                if once {
+                    self.once = Some((loaded.level, raw));
+                }
+                match mapped {
+                    Ok(()) => Next::Resume,
+                    Err(_) => Next::End(Ending::Internal(Internal::Memory)),
+                }
+            }
+            Answer::Exception(code) => {
+                drop(owned);
+                self.exception(code, vcpu)
+            }
+            Answer::Violation(fault) => Next::End(Ending::Violation {
+                gpa: self.shared.encryption.place(gpa).gpa,
+                level: loaded.level.as_u8(),
+                fault,
+            }),
+            Answer::Nothing => Next::End(Ending::BadAccess { gpa, code }),
+        }
+    }
+
+    /// The bytes at the next instruction.
+    fn code<'b>(&mut self, vcpu: &Vcpu<'_>, into: &'b mut [u8; opcode::MAX_LENGTH]) -> &'b [u8] {
+        let guest = Guest::new(&self.shared.map, &mut self.memory);
+        walk::code(&vcpu.vmcb.save, self.shared.encryption.bit(), &guest, into)
+    }
+
+    fn undefined(
+        &mut self,
+        vcpu: &mut Vcpu<'_>,
+        board: &Board,
+        hardware: &mut impl Hardware,
+    ) -> Next {
+        let mut bytes = [0; opcode::MAX_LENGTH];
+        let long = vcpu.is_long();
+        let decoded = Instruction::decode(self.code(vcpu, &mut bytes), long);
+        let Some((instruction, length)) = decoded else {
+            vcpu.inject(Event::UD);
+            return Next::Resume;
+        };
+        let operands = Operands {
+            rax: vcpu.vmcb.save.rax,
+            rcx: vcpu.gprs.rcx,
+            rdx: vcpu.gprs.rdx,
+        };
+        let done = match (instruction, self.loaded) {
+            (Instruction::Invlpgb, _) if vcpu.vmcb.save.cpl == 0 => {
+                self.leave_all(board, hardware);
+                vcpu.skip(length);
+                return Next::Resume;
+            }
+            // INVLPGB waited already.
+            (Instruction::Tlbsync, _) if vcpu.vmcb.save.cpl == 0 => {
+                vcpu.skip(length);
+                return Next::Resume;
+            }
+            (
+                Instruction::Pvalidate | Instruction::Rmpadjust | Instruction::Rmpquery,
+                Some(loaded),
+            ) if long => {
+                let mut owned = self.shared.state.lock();
+                let mut bench = Bench {
+                    map: &self.shared.map,
+                    encryption: self.shared.encryption,
+                    owned: &mut owned,
+                    memory: &mut self.memory,
+                    level: loaded.level,
+                };
+                let save = &vcpu.vmcb.save;
+                match instruction {
+                    Instruction::Pvalidate => bench.pvalidate(save, operands),
+                    Instruction::Rmpadjust => bench.rmpadjust(save, operands),
+                    _ => bench.rmpquery(save, operands),
+                }
+            }
+            _ => Done::Faults(Event::UD, None),
+        };
+        match done {
+            Done::Returns(returned) => {
+                let save = &mut vcpu.vmcb.save;
+                save.rax = u64::from(returned.code);
+                if let Some(carry) = returned.carry {
+                    save.rflags = save.rflags & !ARITHMETIC | if carry { CARRY } else { 0 };
+                }
+                if let Some((rcx, rdx)) = returned.words {
+                    (vcpu.gprs.rcx, vcpu.gprs.rdx) = (rcx, rdx);
+                }
+                vcpu.skip(length);
+                Next::Resume
+            }
+            Done::Faults(event, cr2) => {
+                if let Some(linear) = cr2 {
+                    vcpu.vmcb.save.cr2 = linear;
+                }
+                vcpu.inject(event);
+                Next::Resume
+            }
+            Done::Exception(code) => self.exception(code, vcpu),
+            Done::Violation(fault, gpa) => Next::End(Ending::Violation {
+                gpa,
+                level: self.level().map_or(0, Vmpl::as_u8),
+                fault,
+            }),
+        }
+    }
+
+    /// Makes all other CPUs leave their guests, so that none has a translation from before.
+    fn leave_all(&self, board: &Board, hardware: &mut impl Hardware) {
+        let others = || {
+            board
+                .slots()
+                .enumerate()
+                .filter(|(index, slot)| *index != self.cpu && slot.is_inside())
+        };
+        for (_, slot) in others() {
+            slot.post(Mail::leave(), |id| hardware.send(icr::nmi_to(id)));
+        }
+        // One that handles an NMI of its own hears the bell only after that.
+        for _ in 0..PATIENCE {
+            if others().next().is_none() {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    fn read_msr(&mut self, vcpu: &mut Vcpu<'_>) -> Next {
+        let Some(loaded) = self.loaded else {
+            return Next::End(Ending::Internal(Internal::Exit(0x7c)));
+        };
+        let value = match (vcpu.gprs.rcx & 0xffff_ffff) as u32 {
+            EFER => vcpu.vmcb.save.efer & !SVME,
+            GHCB => loaded.ghcb,
+            SEV_STATUS => loaded.facts.features.bits() << 2 | 0b11,
+            VIRTUAL_TOM => match loaded.facts.vtom {
+                Some(vtom) => vtom,
+                None => return self.exception(0x7c, vcpu),
+            },
+            _ => return self.exception(0x7c, vcpu),
+        };
+        vcpu.set_edx_eax(value);
+        self.skip(&[0x0f, 0x32], vcpu);
+        Next::Resume
+    }
+
+    fn write_msr(&mut self, vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) -> Next {
+        let value = vcpu.edx_eax();
+        let done = match ((vcpu.gprs.rcx & 0xffff_ffff) as u32, &mut self.loaded) {
+            (EFER, _) => write_efer(vcpu, value, hardware),
+            (GHCB, Some(loaded)) => {
+                loaded.ghcb = value;
+                true
+            }
+            (SEV_STATUS | VIRTUAL_TOM, _) => false,
+            _ => return self.exception(0x7c, vcpu),
+        };
+        if done {
+            self.skip(&[0x0f, 0x30], vcpu);
+        } else {
+            vcpu.inject(Event::GP);
+        }
+        Next::Resume
+    }
+
+    /// Goes on behind an instruction without operands.
+    fn skip(&mut self, opcode: &[u8], vcpu: &mut Vcpu<'_>) {
+        let mut bytes = [0; opcode::MAX_LENGTH];
+        let long = vcpu.is_long();
+        let length = opcode::length(self.code(vcpu, &mut bytes), opcode, long);
+        vcpu.skip(length.unwrap_or(opcode.len() as u64));
+    }
+
+    /// A write of CR0: carried out here, since private memory looks different without paging.
+    fn write_cr0(&mut self, vcpu: &mut Vcpu<'_>) -> Next {
+        let mut bytes = [0; opcode::MAX_LENGTH];
+        let long = vcpu.is_long();
+        let Some((write, length)) = Cr0Write::decode(self.code(vcpu, &mut bytes), long) else {
+            let code = vcpu.vmcb.control.exit_code;
+            return Next::End(Ending::Internal(Internal::Exit(code)));
+        };
+        let old = vcpu.vmcb.save.cr0;
+        let new = match write {
+            Cr0Write::Mov(register) if long => vcpu.register(register),
+            Cr0Write::Mov(register) => vcpu.register(register) & 0xffff_ffff,
+            // It sets PE and the three bits above, but never clears PE.
+            Cr0Write::Lmsw(register) => old & !0xe | vcpu.register(register) & 0xf | old & CR0_PE,
+            Cr0Write::Clts => old & !CR0_TS,
+        } | CR0_ET;
+        let save = &mut vcpu.vmcb.save;
+        let turns_on = new & !old & CR0_PG != 0;
+        let wrong = save.cpl != 0
+            || new >> 32 != 0
+            || new & CR0_PG != 0 && new & CR0_PE == 0
+            || new & CR0_NW != 0 && new & CR0_CD == 0
+            || turns_on && save.efer & LME != 0 && save.cr4 & CR4_PAE == 0
+            || new & CR0_PG == 0 && long;
+        if wrong {
+            vcpu.inject(Event::GP);
+            return Next::Resume;
+        }
+        save.cr0 = new;
+        if turns_on && save.efer & LME != 0 {
+            save.efer |= LMA;
+        } else if new & CR0_PG == 0 {
+            save.efer &= !LMA;
+        }
+        vcpu.skip(length);
+        Next::Resume
+    }
+}
+
+/// The vector of exits that the guest must help with.
+const VC: u8 = 29;
+const VIRTUAL_TOM: u32 = 0xc001_0135;
+
+fn mode(vcpu: &Vcpu<'_>) -> Mode {
+    if vcpu.vmcb.save.cr0 & CR0_PG != 0 {
+        Mode::Paged
+    } else {
+        Mode::Unpaged
+    }
+}
+
+impl<M: HostMemory> Personality for Snp<'_, '_, M> {
+    fn guard(io: &mut IoPermissions<'_>, msr: &mut MsrPermissions<'_>) {
+        io.guard_all();
+        msr.guard_all();
+        for own in OWN_MSRS {
+            msr.let_through(own);
+        }
+    }
+
+    fn prepare(&self, vmcb: &mut Vmcb) {
+        const UD: u32 = 1 << 6;
+        const WRITE_CR0: u32 = 1 << 16;
+        vmcb.control.intercept_cr = WRITE_CR0;
+        vmcb.control.intercept_exceptions = UD;
+        vmcb.control.intercept1 = (Intercept1::NMI
+            | Intercept1::INIT
+            | Intercept1::RDPMC
+            | Intercept1::CPUID
+            | Intercept1::INVD
+            | Intercept1::HLT
+            | Intercept1::INVLPGA
+            | Intercept1::IOIO
+            | Intercept1::MSR
+            | Intercept1::SHUTDOWN)
+            .bits();
+        let waiting = Intercept2::WBINVD | Intercept2::MONITOR | Intercept2::MWAIT;
+        vmcb.control.intercept2 = (Intercept2::SVM | waiting).bits();
+    }
+
+    fn take_up(&mut self, vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) -> bool {
+        let shared = self.shared;
+        let mut owned = shared.state.lock();
+        let next = owned.seats.get_mut(self.cpu).and_then(|s| s.next.take());
+        let Some(level) = next else {
+            return false;
+        };
+        self.unload(vcpu, &mut owned, hardware);
+        self.load(level, vcpu, &mut owned, hardware)
+    }
+
+    fn before_entry(&mut self, vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) -> Next {
+        let Some(loaded) = self.loaded else {
+            return Next::Idle;
+        };
+        let runs = read_area_svme(self.shared, loaded.gpa, &self.memory);
+        let mut owned = self.shared.state.lock();
+        let there = owned
+            .seats
+            .get(self.cpu)
+            .and_then(|seat| seat.resident(loaded.level))
+            .is_some_and(|resident| resident.gpa == loaded.gpa);
+        if !runs || !there {
+            // Software took the virtual CPU away; what it was about to do is in its area.
+            self.unload(vcpu, &mut owned, hardware);
+            return Next::Idle;
+        }
+        let Ownership { nested, pool, .. } = &mut *owned;
+        match nested.tree(loaded.level, mode(vcpu), pool, &mut self.memory) {
+            Ok(tree) => {
+                vcpu.vmcb.control.nested_cr3 = tree.root().as_u64();
+                Next::Resume
+            }
+            Err(_) => Next::End(Ending::Internal(Internal::Memory)),
+        }
+    }
+
+    fn encryption_bit(&self) -> u64 {
+        self.shared.encryption.bit()
+    }
+
+    fn exit(
+        &mut self,
+        exit: Exit,
+        vcpu: &mut Vcpu<'_>,
+        _cpu: usize,
+        board: &Board,
+        hardware: &mut impl Hardware,
+    ) -> Next {
+        if let Some((level, raw)) = self.once.take() {
+            let mut owned = self.shared.state.lock();
+            let Ownership { nested, pool, .. } = &mut *owned;
+            let memory = &mut self.memory;
+            let cleared = nested
+                .tree(level, Mode::Paged, pool, memory)
+                .and_then(|tree| tree.clear(raw, 0, memory));
+            if cleared.is_err() {
+                return Next::End(Ending::Internal(Internal::Memory));
+            }
+        }
+        vcpu.deliver_again();
+        match exit {
+            Exit::NestedFault { gpa, code } => self.nested_fault(gpa, code, vcpu),
+            Exit::Undefined => self.undefined(vcpu, board, hardware),
+            Exit::Vmmcall => {
+                let mut bytes = [0; opcode::MAX_LENGTH];
+                let long = vcpu.is_long();
+                match Instruction::decode(self.code(vcpu, &mut bytes), long) {
+                    Some((Instruction::Vmgexit, length)) => {
+                        vcpu.skip(length);
+                        self.vmgexit(vcpu, board, hardware)
+                    }
+                    _ => self.exception(0x81, vcpu),
+                }
+            }
+            Exit::Msr { write: true } => self.write_msr(vcpu, hardware),
+            Exit::Msr { write: false } => self.read_msr(vcpu),
+            Exit::Cr0Write => self.write_cr0(vcpu),
+            Exit::Hlt => {
+                self.skip(&[0xf4], vcpu);
+                Next::Halt
+            }
+            Exit::Cpuid => self.exception(0x72, vcpu),
+            Exit::Io(_) => self.exception(0x7b, vcpu),
+            Exit::Rdpmc => self.exception(0x6f, vcpu),
+            Exit::Invd => self.exception(0x76, vcpu),
+            Exit::Wbinvd => self.exception(0x89, vcpu),
+            Exit::Monitor => self.exception(0x8a, vcpu),
+            Exit::Mwait => self.exception(0x8b, vcpu),
+            Exit::Svm => {
+                vcpu.inject(Event::UD);
+                Next::Resume
+            }
+            Exit::Shutdown => Next::End(Ending::Shutdown),
+            Exit::Invalid => Next::End(Ending::InvalidState),
+            Exit::Init => Next::End(Ending::Internal(Internal::Exit(0x63))),
+            Exit::Nmi => Next::End(Ending::Internal(Internal::Exit(0x61))),
+            Exit::Iret => Next::End(Ending::Internal(Internal::Exit(0x74))),
+            Exit::Other(code) => Next::End(Ending::Internal(Internal::Exit(code))),
+        }
+    }
+}
+
+/// Whether the save area still lets its virtual CPU run.
+fn read_area_svme(shared: &Shared<'_>, gpa: u64, memory: &impl HostMemory) -> bool {
+    const EFER_AT: u64 = 0xd0;
+    Gpa::new(gpa)
+        .and_then(|gpa| shared.map.resolve(gpa))
+        .and_then(|(home, _)| home.checked_add(EFER_AT))
+        .and_then(|at| memory.read_u64(at).ok())
+        .is_some_and(|efer| efer & SVME != 0)
+}

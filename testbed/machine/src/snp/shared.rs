@@ -1,0 +1,227 @@
+//! What the CPUs of an SNP guest share: who owns which page, and which virtual CPUs there are.
+
+use super::nested::{Encryption, Nested};
+use super::vmsa::Area;
+use crate::addr::{Gpa, Hpa};
+use crate::lock::Lock;
+use crate::memory::GuestMap;
+use crate::paging::{Levels, MapError};
+use crate::phys::{HostMemory, Unreachable};
+use crate::pool::Pool;
+use svsm_sim::rmp::{Entry, PageSize, Rmp, State, Vmpl};
+
+/// The guest's number; there is one guest.
+pub const ASID: u32 = 1;
+
+/// The position of the C-bit, as on the processors of today.
+pub const C_BIT: u8 = 51;
+
+/// What the CPUs share.
+#[derive(Debug)]
+pub struct Shared<'m> {
+    /// Where the guest's memory lies.
+    pub map: GuestMap,
+    /// How the guest says whether an access is private.
+    pub encryption: Encryption,
+    /// Where RAM below 4 GiB ends and devices begin.
+    pub low_end: u64,
+    /// What changes while the guest runs.
+    pub state: Lock<Ownership<'m>>,
+}
+
+/// Who owns which page, and which virtual CPUs there are.
+#[derive(Debug)]
+pub struct Ownership<'m> {
+    /// The reverse map table.
+    pub rmp: Rmp<'m>,
+    /// The nested tables.
+    pub nested: Nested,
+    /// Memory for more of them.
+    pub pool: Pool,
+    /// The virtual CPUs of each CPU.
+    pub seats: &'m mut [Seat],
+}
+
+/// One CPU's virtual CPUs, at most one for each level.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    /// By level.
+    pub residents: [Option<Resident>; 4],
+    /// The level to take up next, for a CPU that runs none.
+    pub next: Option<Vmpl>,
+}
+
+/// A virtual CPU: a save area, and what the host keeps for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resident {
+    /// The save area's address.
+    pub gpa: u64,
+    /// The value of the GHCB register.
+    pub ghcb: u64,
+    /// The page that was registered for the GHCB.
+    pub registered: Option<u64>,
+    /// An interrupt that was taken from the APIC for it and not delivered yet.
+    pub pending: Option<u8>,
+}
+
+impl Resident {
+    /// A virtual CPU as it is when it is created: the GHCB register says what the host speaks.
+    #[must_use]
+    pub const fn new(gpa: u64, ghcb: u64) -> Self {
+        Self {
+            gpa,
+            ghcb,
+            registered: None,
+            pending: None,
+        }
+    }
+}
+
+impl Seat {
+    /// No virtual CPUs.
+    pub const EMPTY: Self = Self {
+        residents: [None; 4],
+        next: None,
+    };
+
+    /// The virtual CPU of a level.
+    #[must_use]
+    pub fn resident(&self, level: Vmpl) -> Option<&Resident> {
+        self.residents.get(usize::from(level.as_u8()))?.as_ref()
+    }
+
+    /// The virtual CPU of a level, to change.
+    pub fn resident_mut(&mut self, level: Vmpl) -> Option<&mut Resident> {
+        self.residents.get_mut(usize::from(level.as_u8()))?.as_mut()
+    }
+
+    /// Puts a virtual CPU into its place, or takes it away.
+    pub fn place(&mut self, level: Vmpl, resident: Option<Resident>) {
+        if let Some(slot) = self.residents.get_mut(usize::from(level.as_u8())) {
+            *slot = resident;
+        }
+    }
+}
+
+impl<'m> Ownership<'m> {
+    /// Nothing is the guest's yet.
+    #[must_use]
+    pub const fn new(
+        entries: &'m mut [Entry],
+        seats: &'m mut [Seat],
+        levels: Levels,
+        pool: Pool,
+    ) -> Self {
+        Self {
+            rmp: Rmp::new(entries),
+            nested: Nested::new(levels),
+            pool,
+            seats,
+        }
+    }
+
+    /// Takes a page out of the nested tables after its entry changed. Says whether a CPU may still know it.
+    ///
+    /// # Errors
+    /// A table is out of reach.
+    pub fn forget(
+        &self,
+        gpa: u64,
+        size: PageSize,
+        encryption: Encryption,
+        memory: &mut impl HostMemory,
+    ) -> Result<bool, MapError> {
+        self.nested.forget(gpa, size, encryption, memory)
+    }
+}
+
+/// A save area in the guest's memory.
+///
+/// # Errors
+/// There is no memory at its address.
+pub fn read_area(
+    map: &GuestMap,
+    gpa: u64,
+    memory: &impl HostMemory,
+) -> Result<Area, Unreachable<Gpa>> {
+    let (gpa, home) = home(map, gpa)?;
+    let mut area = [0; 4096];
+    memory.read(home, &mut area).map_err(|_| Unreachable(gpa))?;
+    Ok(area)
+}
+
+/// Writes a save area back.
+///
+/// # Errors
+/// There is no memory at its address.
+pub fn write_area(
+    map: &GuestMap,
+    gpa: u64,
+    area: &Area,
+    memory: &mut impl HostMemory,
+) -> Result<(), Unreachable<Gpa>> {
+    let (gpa, home) = home(map, gpa)?;
+    memory.write(home, area).map_err(|_| Unreachable(gpa))
+}
+
+fn home(map: &GuestMap, gpa: u64) -> Result<(Gpa, Hpa), Unreachable<Gpa>> {
+    let gpa = Gpa::new(gpa).ok_or(Unreachable(Gpa::ZERO))?;
+    map.resolve(gpa)
+        .map(|(home, _)| (gpa, home))
+        .ok_or(Unreachable(gpa))
+}
+
+/// The guest's memory as the host may use it: what is shared, and nothing else.
+#[derive(Debug)]
+pub struct HostView<'a, 'm, M> {
+    /// Where memory lies.
+    pub map: &'a GuestMap,
+    /// Whose it is.
+    pub rmp: &'a Rmp<'m>,
+    /// The machine's memory.
+    pub memory: &'a mut M,
+}
+
+impl<M: HostMemory> HostView<'_, '_, M> {
+    /// The home of an address and how many bytes may be used from there, at most to the end of the page.
+    fn part(&self, gpa: u64) -> Option<(Hpa, usize)> {
+        let (home, left) = self.map.resolve(Gpa::new(gpa)?)?;
+        let shared = self.rmp.entry(home.as_u64())?.state() == State::Hypervisor;
+        let in_page = 4096 - (gpa & 0xfff);
+        shared.then_some((home, usize::try_from(left.min(in_page)).ok()?))
+    }
+
+    /// Reads shared memory. Says whether all of it was there.
+    pub fn read(&self, gpa: u64, mut into: &mut [u8]) -> bool {
+        let mut at = gpa;
+        while !into.is_empty() {
+            let Some((home, count)) = self.part(at) else {
+                return false;
+            };
+            let (piece, rest) = into.split_at_mut(count.min(into.len()));
+            if self.memory.read(home, piece).is_err() {
+                return false;
+            }
+            at = at.wrapping_add(piece.len() as u64);
+            into = rest;
+        }
+        true
+    }
+
+    /// Writes shared memory. Says whether all of it was there.
+    pub fn write(&mut self, gpa: u64, mut from: &[u8]) -> bool {
+        let mut at = gpa;
+        while !from.is_empty() {
+            let Some((home, count)) = self.part(at) else {
+                return false;
+            };
+            let (piece, rest) = from.split_at(count.min(from.len()));
+            if self.memory.write(home, piece).is_err() {
+                return false;
+            }
+            at = at.wrapping_add(piece.len() as u64);
+            from = rest;
+        }
+        true
+    }
+}
