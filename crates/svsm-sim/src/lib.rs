@@ -10,9 +10,9 @@ extern crate std;
 pub mod cpuid; // SEV-SNP: what a guest is told of its processor
 #[cfg(feature = "launch")]
 pub mod curve; // ECDSA as the security processor writes it
+pub mod ghcb; // SEV-SNP: what guests ask of their host
 #[cfg(feature = "launch")]
 pub mod launch; // SEV-SNP: measured pages, and who signed for them
-pub mod ghcb; // SEV-SNP: what guests ask of their host
 pub mod rmp; // SEV-SNP: who owns a page, and who may use it
 pub mod secrets; // SEV-SNP: keys of the channel to the security processor
 pub mod status; // SEV-SNP: how the security processor answers
