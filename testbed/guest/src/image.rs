@@ -6,7 +6,10 @@ use elf::ElfBytes;
 use elf::abi::PT_LOAD;
 use elf::endian::LittleEndian;
 use igvm::snp_defs::{SevSelector, SevVmsa};
-use igvm::{Arch, IgvmDirectiveHeader as Directive, IgvmFile, IgvmPlatformHeader, IgvmRevision};
+use igvm::{
+    Arch, IgvmDirectiveHeader as Directive, IgvmFile, IgvmInitializationHeader, IgvmPlatformHeader,
+    IgvmRevision,
+};
 use igvm_defs::{
     IGVM_VHS_PARAMETER, IGVM_VHS_PARAMETER_INSERT, IGVM_VHS_SUPPORTED_PLATFORM,
     IgvmNativeVpContextX64, IgvmPageDataFlags, IgvmPageDataType, IgvmPlatformType,
@@ -15,6 +18,8 @@ use zerocopy::FromZeros;
 
 const MASK: u32 = 1;
 const PAGE: usize = 4096;
+/// The guests' policy: threads allowed, and the bit that is always set.
+const POLICY: u64 = 3 << 16;
 
 /// The mode that the first CPU starts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +80,7 @@ pub fn native(file: &[u8], mode: Mode) -> Result<Vec<u8>, Error> {
         vp_index: 0,
         context: Box::new(context(&file, mode)?),
     });
-    serialize(IgvmPlatformType::NATIVE, directives)
+    serialize(IgvmPlatformType::NATIVE, vec![], directives)
 }
 
 /// Makes an image for SEV-SNP of the guests' ELF file: 64 bits, with the C-bit in all tables.
@@ -142,7 +147,11 @@ pub fn snp(file: &[u8]) -> Result<Vec<u8>, Error> {
         vp_index: 0,
         vmsa,
     });
-    serialize(IgvmPlatformType::SEV_SNP, directives)
+    let policy = IgvmInitializationHeader::GuestPolicy {
+        policy: POLICY,
+        compatibility_mask: MASK,
+    };
+    serialize(IgvmPlatformType::SEV_SNP, vec![policy], directives)
 }
 
 /// What is the same on all platforms. `change` may change pages of the program.
@@ -179,6 +188,7 @@ fn contents(
 
 fn serialize(
     platform_type: IgvmPlatformType,
+    initialization: Vec<IgvmInitializationHeader>,
     directives: Vec<Directive>,
 ) -> Result<Vec<u8>, Error> {
     let platform = IgvmPlatformHeader::SupportedPlatform(IGVM_VHS_SUPPORTED_PLATFORM {
@@ -193,7 +203,7 @@ fn serialize(
         page_size: 4096,
     };
     let mut bytes = Vec::new();
-    IgvmFile::new(revision, vec![platform], vec![], directives)?.serialize(&mut bytes)?;
+    IgvmFile::new(revision, vec![platform], initialization, directives)?.serialize(&mut bytes)?;
     Ok(bytes)
 }
 

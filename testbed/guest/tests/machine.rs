@@ -10,8 +10,10 @@ use core::time::Duration;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use igvm::IgvmFile;
+use igvm::measurement::generate_snp_measurement;
 use svsm_testbed::verdict::Crash;
-use svsm_testbed::{Error, Outcome, Platform, Run, Verdict};
+use svsm_testbed::{Error, MachineEvent, Outcome, Platform, Run, Verdict};
 use svsm_testbed_guest::image::{self, Mode};
 use tempfile::TempDir;
 
@@ -259,6 +261,17 @@ fn the_clauses_of_sev_snp_hold() {
     let Some(outcome) = run_snp("snp", |run| run.expect("snp: ok")) else {
         return;
     };
+    // Nobody here wrote this calculator.
+    let (_, guest) = programs().unwrap();
+    let image = image::snp(&fs::read(guest).unwrap()).unwrap();
+    let file = IgvmFile::new_from_binary(&image, None).unwrap();
+    let digest = generate_snp_measurement(file.initializations(), file.directives(), 1).unwrap();
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let measured = outcome.events.iter().any(|event| {
+        matches!(event, MachineEvent::Other(fields)
+            if fields.get("digest").and_then(serde_json::Value::as_str) == Some(digest.as_str()))
+    });
+    assert!(measured, "{digest}: {:?}", outcome.events);
     let failed: Vec<_> = outcome
         .log
         .iter()

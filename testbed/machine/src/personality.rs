@@ -123,6 +123,7 @@ pub(crate) mod fake {
     use super::*;
 
     /// A machine that notes what is done to it.
+    #[derive(Clone)]
     pub(crate) struct Fake {
         pub(crate) sent: Vec<u64>,
         pub(crate) out: Vec<(u16, u8, u32)>,

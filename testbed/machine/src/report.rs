@@ -32,6 +32,8 @@ pub struct Start<'a> {
     pub pages: PageCounts,
     /// Bytes of guest memory beside RAM.
     pub backed: u64,
+    /// The launch digest, where the platform measures.
+    pub digest: Option<&'a [u8]>,
     /// The time-stamp counter.
     pub tsc: u64,
 }
@@ -78,6 +80,7 @@ pub fn start(out: &mut impl Write, start: &Start<'_>) -> fmt::Result {
         image_version,
         pages,
         backed,
+        digest,
         tsc,
     } = start;
     let PageCounts {
@@ -110,7 +113,15 @@ pub fn start(out: &mut impl Write, start: &Start<'_>) -> fmt::Result {
         out,
         r#""unmeasured":{unmeasured},"shared":{shared},"parameter":{parameter}}},"#
     )?;
-    writeln!(out, r#""backed":{backed}}},"tsc":{tsc}}}"#)
+    write!(out, r#""backed":{backed}}},"#)?;
+    if let Some(digest) = digest {
+        out.write_str(r#""digest":""#)?;
+        for byte in *digest {
+            write!(out, "{byte:02x}")?;
+        }
+        out.write_str("\",")?;
+    }
+    writeln!(out, r#""tsc":{tsc}}}"#)
 }
 
 /// The `load-error` line.
@@ -348,10 +359,12 @@ mod tests {
                 ..PageCounts::default()
             },
             backed: 0,
+            digest: Some(&[0x12, 0xab]),
             tsc: 5,
         };
         start(&mut line, &value).unwrap();
         assert_eq!(parse(&line)["image"]["pages"]["data"], 3);
+        assert_eq!(parse(&line)["digest"], "12ab");
 
         line.clear();
         let error = LoadError {

@@ -253,7 +253,7 @@ pub(super) fn send(command: u64) {
 }
 
 /// The machine, for a personality.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Bare;
 
 impl Hardware for Bare {

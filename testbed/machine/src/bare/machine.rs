@@ -33,6 +33,7 @@ use crate::snp::vmsa::{self, Area};
 use crate::snp::{self, Snp};
 use crate::vmcb::Vmcb;
 use core::fmt;
+use svsm_sim::launch::Measurement;
 use svsm_sim::rmp::{Entry, Vmpl};
 
 const CR4_LA57: u64 = 1 << 12;
@@ -179,10 +180,13 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
     };
     let mut guest = Guest::new(&site.map, &mut memory);
     let begun = match &site.snp {
-        None => plan.apply(&facts, &mut guest, &mut NoLaunch),
-        Some(shared) => launch(&mut plan, &facts, shared, &mut guest),
+        None => plan
+            .apply(&facts, &mut guest, &mut NoLaunch)
+            .map(|context| (context, None)),
+        Some(shared) => launch(&mut plan, &facts, shared, &mut guest)
+            .map(|(context, digest)| (context, Some(digest))),
     };
-    let context = match begun {
+    let (context, digest) = match begun {
         Ok(context) => context,
         Err(error) => refuse(&error, &mut console),
     };
@@ -195,6 +199,7 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
         image_version: plan.file().version(),
         pages: plan.pages(),
         backed: plan.backed().len_bytes(),
+        digest: digest.as_ref().map(|digest| &digest.0[..]),
         tsc: insn::rdtsc(),
     };
     // A console that fails cannot be told anywhere.
@@ -333,27 +338,26 @@ fn filled<T: Copy>(count: usize, value: T, pool: &mut Pool) -> Option<&'static m
     Some(unsafe { core::slice::from_raw_parts_mut(first, count) })
 }
 
-/// Launches an SNP guest.
+/// Launches an SNP guest, and says what was measured.
 fn launch(
     plan: &mut Plan<'_>,
     facts: &Facts<'_>,
     shared: &Shared<'_>,
     guest: &mut Guest<'_, DirectMap>,
-) -> Result<Context, LoadError> {
+) -> Result<(Context, Measurement), LoadError> {
+    let fail = |reason| LoadError { offset: 0, reason };
     let mut owned = shared.state.lock();
     let mut hardware = insn::Bare;
-    let mut launcher = Launcher::new(&mut owned, &shared.map, &mut hardware);
+    let mut launcher =
+        Launcher::new(&mut owned, &shared.map, &mut hardware, plan.policy()).map_err(fail)?;
     let context = plan.apply(facts, guest, &mut launcher)?;
-    launcher.finish().map_err(|failure| LoadError {
-        offset: 0,
-        reason: Reason::LaunchFinish(failure as u32),
-    })?;
+    let digest = launcher.finish(plan.id_block()).map_err(fail)?;
     if let (Context::Snp(gpa), Some(seat)) = (&context, owned.seats.first_mut()) {
         let resident = Resident::new(gpa.as_u64(), snp::first_ghcb());
         seat.place(Vmpl::VMPL0, Some(resident));
         seat.next = Some(Vmpl::VMPL0);
     }
-    Ok(context)
+    Ok((context, digest))
 }
 
 /// Builds what all CPUs share.

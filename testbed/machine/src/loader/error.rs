@@ -105,6 +105,8 @@ pub enum Reason {
         /// The status (56860, "Status codes").
         status: u32,
     },
+    /// The platform's firmware does not start the launch, with this status: the policy does not fit the machine.
+    LaunchStart(u32),
     /// The platform's firmware does not finish the launch, with this status.
     LaunchFinish(u32),
 }
@@ -163,6 +165,12 @@ impl fmt::Display for Reason {
                 write!(
                     f,
                     "the firmware refuses the page at {gpa:#x} with status {status:#x}"
+                )
+            }
+            Self::LaunchStart(status) => {
+                write!(
+                    f,
+                    "the firmware refuses the guest's policy with status {status:#x}"
                 )
             }
             Self::LaunchFinish(status) => {

@@ -8,6 +8,7 @@ use crate::memory::GuestMap;
 use crate::paging::{Levels, MapError};
 use crate::phys::{HostMemory, Unreachable};
 use crate::pool::Pool;
+use svsm_sim::launch::Guest;
 use svsm_sim::rmp::{Entry, PageSize, Rmp, State, Vmpl};
 
 /// The guest's number; there is one guest.
@@ -38,6 +39,8 @@ pub struct Ownership<'m> {
     pub nested: Nested,
     /// Memory for more of them.
     pub pool: Pool,
+    /// The guest as the security processor knows it.
+    pub guest: Guest,
     /// The virtual CPUs of each CPU.
     pub seats: &'m mut [Seat],
 }
@@ -116,6 +119,7 @@ impl<'m> Ownership<'m> {
             rmp: Rmp::new(entries),
             nested: Nested::new(levels),
             pool,
+            guest: Guest::new(),
             seats,
         }
     }
