@@ -10,9 +10,17 @@ extern crate std;
 pub mod cpuid; // SEV-SNP: what a guest is told of its processor
 #[cfg(feature = "launch")]
 pub mod curve; // ECDSA as the security processor writes it
+#[cfg(feature = "processor")]
+mod der;
+#[cfg(feature = "processor")]
+pub mod endorsement; // keys and certificates behind reports
 pub mod ghcb; // SEV-SNP: what guests ask of their host
 #[cfg(feature = "launch")]
 pub mod launch; // SEV-SNP: measured pages, and who signed for them
+#[cfg(feature = "processor")]
+pub mod processor; // SEV-SNP: the security processor's answers to guests
+#[cfg(feature = "processor")]
+pub mod report; // SEV-SNP: attestation reports
 pub mod rmp; // SEV-SNP: who owns a page, and who may use it
 pub mod secrets; // SEV-SNP: keys of the channel to the security processor
 pub mod status; // SEV-SNP: how the security processor answers

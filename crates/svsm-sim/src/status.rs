@@ -15,7 +15,7 @@ pub enum Status {
     InvalidAddress = 0x09,
     /// `BAD_SIGNATURE`
     BadSignature = 0x0a,
-    /// `BAD_MEASUREMENT`: not the image that its owner signed.
+    /// `BAD_MEASUREMENT`: not the image that its owner signed, or a message with a wrong tag.
     BadMeasurement = 0x0b,
     /// `INVALID_PARAM`
     InvalidParam = 0x16,

@@ -32,6 +32,8 @@ fn chip() -> Chip<fn(u32, u32) -> Registers> {
     Chip {
         host: cpuid,
         abi: (1, 55),
+        build: 7,
+        mitigations: 0,
         info: PlatformInfo::SMT,
         vmsa_tweak_bitmap: TweakBitmap::REGISTERS,
         tsc_khz: 2_000_000,

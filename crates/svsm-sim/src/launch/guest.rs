@@ -71,6 +71,10 @@ pub struct Chip<H> {
     pub host: H,
     /// The version of the firmware's interface, major and minor.
     pub abi: (u8, u8),
+    /// The firmware's build.
+    pub build: u8,
+    /// Mitigations that the firmware applies.
+    pub mitigations: u64,
     /// What the machine is like.
     pub info: PlatformInfo,
     /// Which quadwords of save areas it blinds under register protection.
@@ -166,8 +170,15 @@ pub struct Guest {
     pub(crate) start: Start,
     pub(crate) measurement: Measurement,
     pub(crate) keys: Keys,
+    /// Sequence number of the last answer under each key.
+    #[cfg_attr(
+        not(feature = "processor"),
+        expect(dead_code, reason = "only messages count")
+    )]
+    pub(crate) message_counts: [u64; 4],
     pub(crate) report_id: [u8; 32],
     pub(crate) launch_tcb: Tcb,
+    pub(crate) launch_mitigations: u64,
     pub(crate) identity: Option<Proven>,
     pub(crate) host_data: [u8; 32],
     /// Whether the guest may not use what is derived from the chip's own key.
@@ -197,6 +208,7 @@ impl Guest {
                 vmpck: [Vmpck([0; 32]); 4],
                 vmrk: [0; 32],
             },
+            message_counts: [0; 4],
             report_id: [0; 32],
             launch_tcb: Tcb {
                 boot_loader: 0,
@@ -204,6 +216,7 @@ impl Guest {
                 snp: 0,
                 microcode: 0,
             },
+            launch_mitigations: 0,
             identity: None,
             host_data: [0; 32],
             vcek_disabled: false,
@@ -251,6 +264,7 @@ impl Guest {
         entropy(&mut self.report_id);
         self.start = *start;
         self.launch_tcb = chip.tcb;
+        self.launch_mitigations = chip.mitigations;
         self.state = GuestState::Launch;
         Ok(())
     }

@@ -46,6 +46,8 @@ pub fn chip<H>(hardware: H) -> Chip<Processor<H>> {
     Chip {
         host: Processor(hardware),
         abi: (1, 55),
+        build: 1,
+        mitigations: 0,
         info: PlatformInfo::SMT,
         vmsa_tweak_bitmap: TweakBitmap::NONE,
         tsc_khz: 0,
