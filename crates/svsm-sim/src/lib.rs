@@ -14,6 +14,7 @@ pub mod curve; // ECDSA as the security processor writes it
 mod der;
 #[cfg(feature = "processor")]
 pub mod endorsement; // keys and certificates behind reports
+pub mod fault; // a host that lies: in which ways, and when
 pub mod ghcb; // SEV-SNP: what guests ask of their host
 #[cfg(feature = "launch")]
 pub mod launch; // SEV-SNP: measured pages, and who signed for them
