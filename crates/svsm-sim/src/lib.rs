@@ -12,6 +12,7 @@ pub mod cpuid; // SEV-SNP: what a guest is told of its processor
 pub mod curve; // ECDSA as the security processor writes it
 #[cfg(feature = "processor")]
 mod der;
+pub mod doorbell; // SEV-SNP: how a guest is told of interrupts under restricted injection
 #[cfg(feature = "processor")]
 pub mod endorsement; // keys and certificates behind reports
 pub mod fault; // a host that lies: in which ways, and when
