@@ -1,11 +1,12 @@
 //! As much of DER as certificates need (ITU-T X.690): a writer for ours and a reader for anybody's.
 
+#[cfg(feature = "verify")]
+pub(crate) mod read;
 #[cfg(feature = "processor")]
 pub(crate) mod write;
 
 /// Tags.
 pub(crate) mod tag {
-    #[cfg(feature = "processor")]
     pub(crate) const BOOLEAN: u8 = 0x01;
     pub(crate) const INTEGER: u8 = 0x02;
     pub(crate) const BIT_STRING: u8 = 0x03;
@@ -38,7 +39,6 @@ pub(crate) mod oid {
     pub(crate) const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
     #[cfg(feature = "processor")]
     pub(crate) const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-    #[cfg(feature = "processor")]
     pub(crate) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
     #[cfg(feature = "processor")]
     pub(crate) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];

@@ -93,11 +93,10 @@ impl Endorsement {
         &self.vcek
     }
 
-    /// The root's certificate, signed by itself.
+    /// The root's certificate, signed by itself: [`root_certificate`].
     #[must_use]
     pub fn ark_certificate(&self) -> Certificate {
-        let public = self.ark.verifying_key();
-        certificate(1, ROOT, &self.ark, ROOT, public, &Role::Authority)
+        self_signed(&self.ark)
     }
 
     /// The product key's certificate, signed by the root.
@@ -151,6 +150,16 @@ impl Endorsement {
         }
         Ok(())
     }
+}
+
+/// The certificate of the root, which is the same for all machines in software: what a reader of their reports trusts.
+#[must_use]
+pub fn root_certificate() -> Certificate {
+    self_signed(&key("ARK", &[]))
+}
+
+fn self_signed(ark: &SigningKey) -> Certificate {
+    certificate(1, ROOT, ark, ROOT, ark.verifying_key(), &Role::Authority)
 }
 
 /// 63da758d-e664-4564-adc5-f4b93be8accd

@@ -10,7 +10,7 @@ extern crate std;
 pub mod cpuid; // SEV-SNP: what a guest is told of its processor
 #[cfg(feature = "launch")]
 pub mod curve; // ECDSA as the security processor writes it
-#[cfg(feature = "processor")]
+#[cfg(any(feature = "processor", feature = "verify"))]
 mod der;
 pub mod doorbell; // SEV-SNP: how a guest is told of interrupts under restricted injection
 #[cfg(feature = "processor")]
@@ -21,9 +21,11 @@ pub mod ghcb; // SEV-SNP: what guests ask of their host
 pub mod launch; // SEV-SNP: measured pages, and who signed for them
 #[cfg(feature = "processor")]
 pub mod processor; // SEV-SNP: the security processor's answers to guests
-#[cfg(feature = "processor")]
+#[cfg(any(feature = "processor", feature = "verify"))]
 pub mod report; // SEV-SNP: attestation reports
 pub mod rmp; // SEV-SNP: who owns a page, and who may use it
 pub mod secrets; // SEV-SNP: keys of the channel to the security processor
 pub mod status; // SEV-SNP: how the security processor answers
+#[cfg(feature = "verify")]
+pub mod verify; // SEV-SNP: whether a report is what it says
 pub mod vmsa; // SEV-SNP: registers at rest
