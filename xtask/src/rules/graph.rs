@@ -5,7 +5,11 @@ use crate::workspace::Package;
 
 /// Which crate of the family may use which, features included.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("svsm-igvm", &["svsm-mm", "svsm-platform", "svsm-stage2"]),
+    ("svsm-guest", &[]),
+    (
+        "svsm-igvm",
+        &["svsm-guest", "svsm-mm", "svsm-platform", "svsm-stage2"],
+    ),
     ("svsm-irq", &["svsm-platform"]),
     ("svsm-log", &[]),
     ("svsm-mm", &["svsm-platform"]),

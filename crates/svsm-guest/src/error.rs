@@ -1,0 +1,76 @@
+//! What can be wrong with a guest that is to be started.
+
+use core::fmt;
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file is no `bzImage`.
+    NotAKernel,
+    /// The kernel speaks this version of the boot protocol, which is older than 2.12.
+    Protocol(u16),
+    /// The kernel has no 64-bit entry.
+    Not64Bit,
+    /// The kernel cannot be where it wants to be, or says nonsense of its size or alignment.
+    Placement,
+    /// The command line is longer than this kernel takes.
+    CommandLine {
+        /// Bytes that there are.
+        bytes: usize,
+        /// Bytes that the kernel takes.
+        most: usize,
+    },
+    /// The command line has a zero byte.
+    ZeroByte,
+    /// The guest's memory is too small, too large (2 GiB is the most), or not a multiple of 2 MiB.
+    Memory(u64),
+    /// Kernel, RAM disk and all the rest do not fit into memory.
+    NoRoom {
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes of memory.
+        memory: u64,
+    },
+    /// No processors, or more than fit into the tables.
+    Processors(usize),
+    /// A memory map that is not sorted, overlaps, or has too many entries.
+    MemoryMap,
+}
+
+/// The result of everything here.
+pub type Result<T> = core::result::Result<T, Error>;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAKernel => f.write_str("the file is no Linux kernel (bzImage)"),
+            Self::Protocol(version) => write!(
+                f,
+                "the kernel's boot protocol is {}.{:02}, and 2.12 is the oldest that will do",
+                version >> 8,
+                version & 0xff
+            ),
+            Self::Not64Bit => f.write_str("the kernel has no 64-bit entry"),
+            Self::Placement => f.write_str("the kernel's header says nonsense of where it goes"),
+            Self::CommandLine { bytes, most } => {
+                write!(
+                    f,
+                    "the command line has {bytes} bytes, and the kernel takes {most}"
+                )
+            }
+            Self::ZeroByte => f.write_str("the command line has a zero byte"),
+            Self::Memory(bytes) => write!(
+                f,
+                "{bytes} bytes of memory are not a multiple of 2 MiB between 64 MiB and 2 GiB"
+            ),
+            Self::NoRoom { needed, memory } => {
+                write!(f, "{needed} bytes are needed, and memory has {memory}")
+            }
+            Self::Processors(count) => write!(f, "{count} processors are not possible"),
+            Self::MemoryMap => f.write_str("the memory map is not sorted, or too long"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}

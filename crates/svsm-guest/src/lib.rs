@@ -1,0 +1,18 @@
+#![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![doc = include_str!("../README.md")]
+//! ## Feature flags
+#![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod acpi; // tables of the machine
+mod error;
+pub mod kernel; // a Linux kernel
+pub mod layout; // where everything goes
+pub mod params; // what the kernel is told
+pub mod stub; // validates memory before the kernel
+pub mod tables; // page tables for its start
+
+pub use error::{Error, Result};
