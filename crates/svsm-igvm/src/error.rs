@@ -54,6 +54,8 @@ pub enum Error {
     Plan(svsm_stage2::Error),
     /// The page tables that the plan asks for cannot be made.
     Tables(svsm_mm::Error),
+    /// The parts of a guest that starts directly do not fit together.
+    Guest(svsm_guest::Error),
     /// The image is larger than the file format can say.
     TooLarge,
     /// The loader does not take what the manifest needs.
@@ -106,6 +108,7 @@ impl fmt::Display for Error {
             Self::Elf { path, fault } => write!(f, "{}: {fault}", path.display()),
             Self::Plan(error) => write!(f, "the image cannot be laid out: {error}"),
             Self::Tables(error) => write!(f, "the page tables cannot be made: {error}"),
+            Self::Guest(error) => error.fmt(f),
             Self::TooLarge => f.write_str("the image is too large for an IGVM file"),
             Self::Loader(refusal) => refusal.fmt(f),
             Self::Budget(report) => write!(f, "the image exceeds its budget\n{report}"),

@@ -10,6 +10,7 @@ mod error;
 pub mod executable; // ELF files, distrusted
 pub mod file; // IGVM files, distrusted
 pub mod inspect; // what is in a file
+pub mod linux; // images that start a Linux kernel directly
 pub mod loader; // what each loader takes
 pub mod manifest; // what goes into an image
 pub mod report; // what an image is made of, and its budgets
@@ -19,6 +20,7 @@ pub use build::{Image, Options, build, build_with};
 pub use diff::diff;
 pub use error::{Error, Result};
 pub use inspect::inspect;
+pub use linux::{Linux, linux};
 pub use loader::Loader;
 pub use manifest::Manifest;
 

@@ -4,10 +4,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use svsm_igvm::file::ImageFile;
+use svsm_igvm::linux::Platform;
 use svsm_igvm::symbols::Symbols;
-use svsm_igvm::{Error, Loader, Manifest, Options, build, diff, inspect, manifest};
+use svsm_igvm::{Error, Linux, Loader, Manifest, Options, build, diff, inspect, linux, manifest};
 
 /// Lays out, writes, inspects and compares IGVM images of paravisors.
 #[derive(Debug, Parser)]
@@ -29,6 +30,7 @@ enum Verb {
     Inspect(Inspect),
     Diff(Diff),
     Manifest(CheckManifest),
+    Linux(BuildLinux),
 }
 
 /// Builds the image that a manifest describes.
@@ -107,6 +109,50 @@ struct CheckManifest {
     json: bool,
 }
 
+/// Builds an image that starts a Linux kernel directly.
+///
+/// Without firmware and without a paravisor: kernel, RAM disk, command line,
+/// ACPI tables and memory map are all in the image, so the machine that loads
+/// it must have as much memory as the image says. With SEV-SNP the guest runs
+/// at VMPL0, and a stub validates its memory before the kernel starts.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  svsm-igvm linux --kernel vmlinuz --initrd initrd.img \\\n      \
+        --append 'console=ttyS0' --platform snp --memory 512M -o linux.igvm"
+)]
+struct BuildLinux {
+    /// The kernel (bzImage)
+    #[arg(long, value_name = "FILE")]
+    kernel: PathBuf,
+    /// The initial RAM disk
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// The kernel's command line
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    append: String,
+    /// What protects the guest
+    #[arg(long, value_enum, default_value_t)]
+    platform: PlatformArg,
+    /// Memory of the guest: 64M to 2G, in steps of 2M
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size)]
+    memory: u64,
+    /// How many processors the guest is told of
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    smp: u32,
+    /// Where the image goes
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum PlatformArg {
+    /// Nothing
+    #[default]
+    Native,
+    /// AMD SEV-SNP
+    Snp,
+}
+
 /// What a verb found, if it found an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
@@ -120,6 +166,7 @@ fn main() -> ExitCode {
         Verb::Inspect(verb) => verb.run(),
         Verb::Diff(verb) => verb.run(),
         Verb::Manifest(verb) => verb.run(),
+        Verb::Linux(verb) => verb.run(),
     };
     match answer {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
@@ -217,6 +264,40 @@ impl CheckManifest {
         }
         Ok(Answer::Yes)
     }
+}
+
+impl BuildLinux {
+    fn run(&self) -> Result<Answer, Failure> {
+        let kernel = read(&self.kernel)?;
+        let initrd = self.initrd.as_deref().map(read).transpose()?;
+        let image = linux(&Linux {
+            kernel: &kernel,
+            initrd: initrd.as_deref().unwrap_or_default(),
+            command_line: &self.append,
+            platform: match self.platform {
+                PlatformArg::Native => Platform::Native,
+                PlatformArg::Snp => Platform::Snp,
+            },
+            memory: self.memory,
+            processors: self.smp,
+        })?;
+        write(&self.output, &image)?;
+        Ok(Answer::Yes)
+    }
+}
+
+/// A number of bytes with an optional unit: K, M or G.
+fn size(argument: &str) -> Result<u64, &'static str> {
+    let (digits, shift) = match argument.as_bytes().last() {
+        Some(b'K') => (argument.strip_suffix('K'), 10),
+        Some(b'M') => (argument.strip_suffix('M'), 20),
+        Some(b'G') => (argument.strip_suffix('G'), 30),
+        _ => (Some(argument), 0),
+    };
+    digits
+        .and_then(|digits| digits.parse::<u64>().ok())
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or("it takes a number with K, M or G")
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
