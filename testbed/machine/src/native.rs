@@ -101,12 +101,20 @@ impl Personality for Native {
     }
 }
 
-/// CPUID as the CPU says it, without SVM and with the two bits that mirror CR4.
+/// The leaf with a hypervisor's name, and KVM's in the order of the registers.
+///
+/// KVM has no features here; with its name, kernels stay in x2APIC mode although interrupts are not remapped.
+pub const HYPERVISOR: u32 = 0x4000_0000;
+/// See [`HYPERVISOR`].
+pub const KVM: [u32; 3] = [0x4b4d_564b, 0x564b_4d56, 0x4d];
+
+/// CPUID as the CPU says it, without SVM, with a hypervisor's name and with the two bits that mirror CR4.
 fn cpuid(vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) {
     let leaf = (vcpu.rax() & 0xffff_ffff) as u32;
     let subleaf = (vcpu.gprs.rcx & 0xffff_ffff) as u32;
     let [eax, ebx, mut ecx, edx] = match leaf {
-        0x8000_000a => [0; 4],
+        HYPERVISOR => [HYPERVISOR + 1, KVM[0], KVM[1], KVM[2]],
+        0x4000_0001..=0x4000_ffff | 0x8000_000a => [0; 4],
         _ => hardware.cpuid(leaf, subleaf),
     };
     let cr4 = vcpu.vmcb.save.cr4;

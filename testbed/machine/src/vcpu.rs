@@ -249,19 +249,22 @@ impl<'a> Vcpu<'a> {
 
     /// Makes the event pending again whose delivery the exit interrupted, if it did.
     ///
-    /// An interrupt becomes pending, since TCG may deliver an injected one a second time; it was being delivered, so
-    /// it still can be. An INT instruction is executed again.
+    /// TCG tells all that is no INT instruction as an exception, so the vector says what it was. An interrupt becomes
+    /// pending, since TCG may deliver an injected one a second time; it was being delivered, so it still can be. An INT
+    /// instruction is executed again.
     pub const fn deliver_again(&mut self) {
         const VALID: u64 = 1 << 31;
+        const NMI: u64 = VALID | 2 << 8 | 2;
         let control = &mut self.vmcb.control;
         let event = control.exit_int_info;
         if event & VALID == 0 {
             return;
         }
         control.exit_int_info = 0;
-        match event >> 8 & 7 {
-            0 => self.raise((event & 0xff) as u8),
-            2 | 3 => control.event = event,
+        match (event >> 8 & 7, event & 0xff) {
+            (2, _) | (3, 2) => control.event = NMI,
+            (0, vector) | (3, vector @ 32..) => self.raise((vector & 0xff) as u8),
+            (3, _) => control.event = event,
             _ => {}
         }
     }
@@ -281,6 +284,25 @@ const fn attributes(descriptor: u16) -> u16 {
 mod tests {
     use super::*;
     use zerocopy::FromZeros;
+
+    #[test]
+    fn interrupted_deliveries_are_taken_up_again() {
+        let mut vmcb = Box::new(Vmcb::zeroed());
+        let mut vcpu = Vcpu::new(&mut vmcb);
+        let mut after = |info: u64| {
+            let control = &mut vcpu.vmcb.control;
+            (control.event, control.int_ctl, control.exit_int_info) = (0, 0, info);
+            vcpu.deliver_again();
+            (vcpu.vmcb.control.event, vcpu.pending_interrupt())
+        };
+        let page_fault = 7 << 32 | 0x8000_0b0e;
+        assert_eq!(after(page_fault), (page_fault, None));
+        assert_eq!(after(0x8000_0330), (0, Some(0x30)));
+        assert_eq!(after(0x8000_0030), (0, Some(0x30)));
+        assert_eq!(after(0x8000_0302), (0x8000_0202, None));
+        assert_eq!(after(0x8000_0480), (0, None));
+        assert_eq!(after(0x0000_0330), (0, None));
+    }
 
     #[test]
     fn a_context_is_started_exactly() {

@@ -1,5 +1,6 @@
 //! What CPUID says to an SNP guest: in the page that firmware checks, and in the host's own answers.
 
+use crate::native::{HYPERVISOR, KVM};
 use crate::personality::Hardware;
 
 /// The most leaves that the page holds.
@@ -31,7 +32,6 @@ const LEAVES: [(u32, u32); 20] = [
 
 const HIGHEST: u32 = 7;
 const HIGHEST_EXTENDED: u32 = 0x8000_0021;
-const HYPERVISOR: u32 = 0x4000_0000;
 
 /// The encryption leaf: SEV, SEV-ES, SEV-SNP, VMPLs and `RMPQUERY`.
 const SEV: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6;
@@ -80,9 +80,6 @@ pub fn answer(leaf: u32, subleaf: u32, c_bit: u8, hardware: &mut impl Hardware) 
     }
     [eax, ebx, ecx, edx]
 }
-
-/// "KVMKVMKVM", in the order of the registers.
-const KVM: [u32; 3] = [0x4b4d_564b, 0x564b_4d56, 0x4d];
 
 /// Fills a CPUID page as a host proposes it (56860, "CPUID page").
 pub fn fill(page: &mut [u8; 4096], c_bit: u8, hardware: &mut impl Hardware) {

@@ -39,7 +39,22 @@ const APIC_BASE: u32 = 0x1b;
 const TSC: u32 = 0x10;
 const MTRR_CAPABILITIES: u32 = 0xfe;
 const MTRR_DEFAULT: u32 = 0x2ff;
-const PATCH_LEVEL: u32 = 0x8b;
+/// Registers that every processor of AMD has, and in which nothing is on here: platform id, patch level, machine check
+/// (capabilities, status), debug control, SYSCFG, HWCR, northbridge, pending interrupts, workarounds.
+const READ_AS_ZERO: [u32; 12] = [
+    0x17,
+    0x8b,
+    0x179,
+    0x17a,
+    0x1d9,
+    0xc001_0010,
+    0xc001_0015,
+    0xc001_001f,
+    0xc001_0055,
+    0xc001_0140,
+    0xc001_0141,
+    0xc001_1029,
+];
 const MISC_ENABLE: u32 = 0x1a0;
 const X2APIC: core::ops::RangeInclusive<u32> = 0x800..=0x8ff;
 const ICR: u8 = 0x30;
@@ -426,7 +441,8 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         match msr {
             // Already where it must be; leaving x2APIC mode is not offered.
             APIC_BASE => value == hardware.apic_base(),
-            TSC | MTRR_DEFAULT | MISC_ENABLE | PATCH_LEVEL => true,
+            TSC | MTRR_DEFAULT | MISC_ENABLE => true,
+            _ if READ_AS_ZERO.contains(&msr) => true,
             _ if X2APIC.contains(&msr) => match u8::try_from(msr - X2APIC.start()) {
                 Ok(ICR) => {
                     self.send(value, board, hardware);
@@ -768,7 +784,8 @@ fn read_msr(msr: u32, hardware: &mut impl Hardware) -> Option<u64> {
     Some(match msr {
         APIC_BASE => hardware.apic_base(),
         // No variable ranges; all memory is write-back.
-        MTRR_CAPABILITIES | PATCH_LEVEL => 0,
+        MTRR_CAPABILITIES => 0,
+        _ if READ_AS_ZERO.contains(&msr) => 0,
         MTRR_DEFAULT => 1 << 11 | 6,
         MISC_ENABLE => 1,
         _ if X2APIC.contains(&msr) => {
