@@ -112,6 +112,11 @@ const STAGES: &[Stage] = &[
         what: "the firmware boots on machines of all sizes, and every death has its verdict",
         run: stages::boot,
     },
+    Stage {
+        name: "linux",
+        what: "stock Linux starts on the software machine, plain and as an SNP guest",
+        run: stages::linux,
+    },
 ];
 
 /// `cargo xtask test`.

@@ -14,6 +14,7 @@ mod features;
 mod firmware;
 mod fuzz;
 mod image;
+mod linux;
 mod measure;
 mod proc;
 mod rules;
@@ -43,6 +44,8 @@ struct Cli {
 enum Verb {
     /// Build the firmware and its image, boot it, show its log, end with its verdict.
     Boot(boot::Args),
+    /// Start a stock Linux kernel on the software machine, plain or as an SNP guest.
+    Linux(linux::Args),
     /// Look for QEMU, a bare-metal `core` and a linker; install what is missing or name the command.
     Setup(setup::Args),
     /// Run every check: format, lints, tests, documentation, features, rules, packaging, fuzzing, boots.
@@ -68,6 +71,7 @@ enum Verb {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Boot(args) => boot::command(&args),
+        Verb::Linux(args) => linux::command(&args),
         Verb::Setup(args) => setup::command(&args),
         Verb::Test(args) => check::command(&args),
         Verb::Image(args) => image::command(&args),

@@ -325,17 +325,32 @@ impl Sources {
 
     /// `apt-get` that reads these sources and no others.
     pub(crate) fn apt(&self) -> Result<Command> {
+        self.command("apt-get")
+    }
+
+    /// `apt-cache` that reads these sources and no others.
+    pub(crate) fn apt_cache(&self) -> Result<Command> {
+        self.command("apt-cache")
+    }
+
+    fn command(&self, program: &str) -> Result<Command> {
         let list = format!(
             "Dir::Etc::SourceList={}",
             self.dir.join("sources.list").display()
         );
         let lists = format!("Dir::State::Lists={}", self.dir.join("lists").display());
-        apt(&[list, "Dir::Etc::SourceParts=/dev/null".to_owned(), lists])
+        let parts = "Dir::Etc::SourceParts=/dev/null".to_owned();
+        of_apt(program, &[list, parts, lists])
     }
 }
 
 fn apt(options: &[String]) -> Result<Command> {
-    let mut command = Command::new(proc::find("apt-get").context("there is no apt-get here")?);
+    of_apt("apt-get", options)
+}
+
+fn of_apt(program: &str, options: &[String]) -> Result<Command> {
+    let found = proc::find(program).with_context(|| format!("there is no {program} here"))?;
+    let mut command = Command::new(found);
     command.env("DEBIAN_FRONTEND", "noninteractive");
     for option in options {
         command.args(["-o", option]);

@@ -2,6 +2,7 @@
 //! when they are started again.
 
 use crate::bench::{self, Bench, SIZES, Size};
+use crate::linux::{self, Guest, Lab, SIZES as SIZES_OF_LINUX};
 use crate::{ui, workspace};
 use anyhow::{Context, Result, bail};
 use core::hash::{Hash, Hasher};
@@ -40,10 +41,16 @@ pub(crate) struct Args {
 }
 
 /// The series: name, and what it is.
-const SERIES: &[(&str, &str)] = &[(
-    "boot",
-    "boots the firmware in a row, on 1, 2 and 4 processors with 64 MiB to 4 GiB in turn",
-)];
+const SERIES: &[(&str, &str)] = &[
+    (
+        "boot",
+        "boots the firmware in a row, on 1, 2 and 4 processors with 64 MiB to 4 GiB in turn",
+    ),
+    (
+        "linux",
+        "starts stock Linux in a row, plain and as an SNP guest, on 1 and 2 processors in turn; begins anew each time",
+    ),
+];
 
 /// `cargo xtask soak`.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
@@ -55,6 +62,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     }
     match args.name.as_deref() {
         Some("boot") => boot(args),
+        Some("linux") => linux(args),
         other => bail!(
             "there is no series `{}`; `cargo xtask soak --list` names them",
             other.unwrap_or_default()
@@ -103,6 +111,35 @@ fn boot(args: &Args) -> Result<ExitCode> {
     }
     let summary = summary(&done);
     println!("\n{summary}");
+    Ok(if done.iter().all(|entry| entry.passed) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn linux(args: &Args) -> Result<ExitCode> {
+    let lab = Lab::build(None, None)?;
+    let mut done = Vec::new();
+    for (number, (platform, processors)) in (1..=args.count).zip(SIZES_OF_LINUX.iter().cycle()) {
+        let start = std::time::Instant::now();
+        let result = linux::passes(&lab, &Guest::of(*platform, *processors));
+        let seconds = start.elapsed().as_secs_f64();
+        let what = format!("{} Linux, {processors} processors", platform.name());
+        let passed = result.is_ok();
+        match result {
+            Ok(_) => println!(
+                "start {number}/{}: {what}: passed ({seconds:.2} s)",
+                args.count
+            ),
+            Err(error) => println!("start {number}/{}: {what}: {error:#}", args.count),
+        }
+        done.push(Entry { passed, seconds });
+        if !passed && !args.keep_going {
+            break;
+        }
+    }
+    println!("\n{}", summary(&done));
     Ok(if done.iter().all(|entry| entry.passed) {
         ExitCode::SUCCESS
     } else {

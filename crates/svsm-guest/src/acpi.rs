@@ -226,7 +226,7 @@ mod tests {
         let end = build(&mut out, AT, &[0, 1, 300]).unwrap();
         assert!(out[..8] == *b"RSD PTR " && sum(&out[..20]) == 0 && sum(&out[..36]) == 0);
         let table = |address: usize| {
-            let start = address - AT as usize;
+            let start = address - usize::try_from(AT).unwrap();
             let bytes = &out[start..start + long(&out, start + 4)];
             assert_eq!(sum(bytes), 0);
             assert!(start + bytes.len() <= end);

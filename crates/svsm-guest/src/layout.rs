@@ -24,7 +24,9 @@ const TABLES_OF_ACPI: u64 = 0x2_0000;
 const LOW_END: u64 = 0xa_0000;
 /// Where old PCs have read-only memory, and kernels look for what it holds.
 const LEGACY: u64 = 0xc_0000;
+const LEGACY_BYTES: u32 = 0x4_0000;
 const HIGH_START: u64 = 0x10_0000;
+const _: () = assert!(LEGACY + LEGACY_BYTES as u64 == HIGH_START);
 const LARGE: u64 = 2 << 20;
 const LEAST_MEMORY: u64 = 64 << 20;
 const MOST_MEMORY: u64 = 2 << 30;
@@ -176,7 +178,7 @@ impl Layout {
     /// without EFI look for old firmware there, by private accesses.
     #[must_use]
     pub const fn legacy(&self) -> (u64, u32) {
-        (LEGACY, (HIGH_START - LEGACY) as u32)
+        (LEGACY, LEGACY_BYTES)
     }
 
     /// Hands everything that has contents to `put`, with its guest physical address. Addresses are multiples of 4096; the

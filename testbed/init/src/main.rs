@@ -54,7 +54,7 @@ fn run() -> Result<()> {
             "SVSM",
             "x2apic",
         ];
-        if told.iter().any(|text| line.contains(text)) {
+        if !line.starts_with("ACPI:") && told.iter().any(|text| line.contains(text)) {
             say(&format!("log: {line}"));
         }
     }
@@ -196,7 +196,7 @@ fn work() -> Result<()> {
     })?;
     timed("100000 system calls", || {
         for _ in 0..100_000 {
-            std::hint::black_box(rustix::thread::gettid());
+            core::hint::black_box(rustix::thread::gettid());
         }
         Ok(())
     })?;

@@ -67,7 +67,7 @@ impl Personality for Native {
         vcpu: &mut Vcpu<'_>,
         cpu: usize,
         board: &Board,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) -> Next {
         match exit {
             Exit::Cpuid => cpuid(vcpu, hardware),

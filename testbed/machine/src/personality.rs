@@ -114,7 +114,7 @@ pub trait Personality {
         vcpu: &mut Vcpu<'_>,
         cpu: usize,
         board: &Board,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) -> Next;
 }
 

@@ -9,6 +9,7 @@ pub mod fault; // accesses that the nested tables do not allow
 pub mod launch; // before the first instruction
 pub mod nested; // those tables
 pub mod ownership; // the instructions on the reverse map table
+mod request; // messages to the security processor
 pub mod shared; // what the CPUs share
 pub mod vmgexit; // what the guest asks of the host
 pub mod vmsa; // save areas
@@ -544,7 +545,7 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
         vcpu: &mut Vcpu<'_>,
         _cpu: usize,
         board: &Board,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) -> Next {
         if let Some((level, raw)) = self.once.take() {
             let mut owned = self.shared.state.lock();

@@ -3,7 +3,8 @@
 use super::{Done, passed};
 use crate::setup::{self, Bare, Install};
 use crate::{
-    bare, book, boots, docs as documentation, features, fuzz, proc, rules, tools, workspace,
+    bare, book, boots, docs as documentation, features, fuzz, linux as stock, proc, rules, tools,
+    workspace,
 };
 use anyhow::{Result, ensure};
 use std::process::Command;
@@ -145,4 +146,26 @@ pub(super) fn fuzz() -> Result<Done> {
 pub(super) fn boot() -> Result<Done> {
     let tally = boots::suite()?;
     passed(format!("{} boots, and the small guests", tally.passed))
+}
+
+pub(super) fn linux() -> Result<Done> {
+    if let Err(error) = stock::fetch_kernel() {
+        return Ok(Done::Skipped(format!("no kernel: {error:#}")));
+    }
+    let lab = stock::Lab::build(None, None)?;
+    let runs = stock::SIZES;
+    println!("\nrunning {} starts of Linux", runs.len());
+    for (platform, processors) in runs {
+        let outcome = stock::passes(&lab, &stock::Guest::of(*platform, *processors))?;
+        println!(
+            "test {} Linux on {processors} processors ... ok ({:.1} s)",
+            platform.name(),
+            outcome.wall_time.as_secs_f64()
+        );
+    }
+    println!(
+        "\ntest result: ok. {} passed; 0 failed; 0 ignored\n",
+        runs.len()
+    );
+    passed(format!("{} starts", runs.len()))
 }

@@ -59,16 +59,13 @@ const MISC_ENABLE: u32 = 0x1a0;
 const X2APIC: core::ops::RangeInclusive<u32> = 0x800..=0x8ff;
 const ICR: u8 = 0x30;
 
-/// The generic error of the host for a message to the security processor: bits 32 and up of the error word.
-const NO_PROCESSOR: u64 = 0xffff_ffff << 32;
-
 impl<'m, M: HostMemory> Snp<'_, 'm, M> {
     /// Does what the guest asks for.
     pub(super) fn vmgexit(
         &mut self,
         vcpu: &mut Vcpu<'_>,
         board: &Board,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) -> Next {
         let Some(loaded) = self.loaded else {
             return Next::End(Ending::Internal(Internal::Exit(0x403)));
@@ -84,7 +81,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         request: MsrRequest,
         vcpu: &mut Vcpu<'_>,
         board: &Board,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) -> Next {
         let response = match request {
             MsrRequest::SevInformation => return self.respond_raw(first_ghcb()),
@@ -173,7 +170,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         leaf: u32,
         subleaf: u32,
         board: &Board,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) -> [u32; 4] {
         let mut values = cpuid::answer(leaf, subleaf, C_BIT, hardware);
         let id = board.slot(self.cpu).map_or(0, |slot| slot.apic_id());
@@ -206,7 +203,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         loaded: Loaded,
         vcpu: &mut Vcpu<'_>,
         board: &Board,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) -> Next {
         let Some((page, registered)) = self.copy(gpa, loaded) else {
             return Next::End(Ending::BadAccess { gpa, code: 0 });
@@ -289,7 +286,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         gpa: u64,
         page: &Snapshot,
         board: &Board,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) -> Reply {
         match event {
             Event::Cpuid { leaf, subleaf, .. } => {
@@ -353,7 +350,11 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
             }
             Event::ApicIds { buffer, pages } => self.apic_ids(buffer, pages, board),
             Event::Features => Reply::with_info2(FEATURES.bits()),
-            Event::GuestRequest { .. } => Reply::with_info2(NO_PROCESSOR),
+            Event::GuestRequest {
+                request,
+                response,
+                data,
+            } => self.request(request, response, data, hardware),
             // No restricted injection, so no doorbell.
             Event::Doorbell(Doorbell::Preferred) => Reply::with_info2(u64::MAX),
             Event::Doorbell(_) => Reply::malformed(Malformed::InvalidInput),
@@ -388,7 +389,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         io: &IoAccess,
         gpa: u64,
         page: &Snapshot,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) -> Result<Reply, Ending> {
         let access = Io {
             port: io.port,
@@ -436,7 +437,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         msr: u32,
         value: u64,
         board: &Board,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) -> bool {
         match msr {
             // Already where it must be; leaving x2APIC mode is not offered.
@@ -513,7 +514,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         size: u8,
         value: u64,
         board: &Board,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) {
         match apic_register(gpa) {
             // CPUs are in x2APIC mode; commands need both halves at once, which the window does not give.
@@ -535,7 +536,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         buffer: u64,
         page: &Snapshot,
         board: &Board,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) -> Reply {
         let word = |offset: u64| {
             let mut word = [0; 8];
@@ -707,7 +708,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         apic_id: u32,
         features: u64,
         board: &Board,
-        hardware: &mut impl Hardware,
+        hardware: &mut (impl Hardware + Clone),
     ) -> Reply {
         let refused = Reply::malformed(Malformed::InvalidInput);
         let mut slots = board.slots().enumerate();
