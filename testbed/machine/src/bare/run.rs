@@ -253,6 +253,10 @@ impl<P: Personality> Runner<'_, '_, P> {
             }
             return;
         }
+        if self.vcpu.pending_interrupt().is_some() {
+            // The shadow of STI kept it from HLT; another one must not take its place.
+            return;
+        }
         let start = insn::rdtsc();
         loop {
             trap::wait_for_any();
