@@ -8,8 +8,8 @@ mod host;
 mod tests;
 
 pub use entry::{Access, Entry, PageSize, Permissions, State, Vmpl};
-pub use guest::{Caller, Fault, GuestFailure, Mapping, Queried, Validated};
-pub use host::{HostFailure, NewState};
+pub use guest::{Adjust, Caller, Fault, GuestFailure, Mapping, Queried, Validated};
+pub use host::{HostFailure, HostFault, Known, NewState};
 
 /// Pages of 4 KiB in one of 2 MiB.
 const PAGES_IN_2M: usize = 512;

@@ -108,6 +108,7 @@ pub struct Entry {
     pub(super) immutable: bool,
     pub(super) validated: bool,
     pub(super) vmsa: bool,
+    pub(super) in_use: bool,
     pub(super) permissions: [Permissions; 4],
 }
 
@@ -121,6 +122,7 @@ impl Entry {
         immutable: false,
         validated: false,
         vmsa: false,
+        in_use: false,
         permissions: Self::FRESH,
     };
 
@@ -166,6 +168,12 @@ impl Entry {
     #[must_use]
     pub const fn is_vmsa(&self) -> bool {
         self.vmsa
+    }
+
+    /// Whether a processor has it loaded as a save area at this moment.
+    #[must_use]
+    pub const fn is_in_use(&self) -> bool {
+        self.in_use
     }
 
     /// What `level` may do with it.

@@ -60,6 +60,8 @@ pub enum GuestFailure {
     Input = 1,
     /// `FAIL_PERMISSION`
     Permission = 2,
+    /// `FAIL_INUSE`: a processor runs from this save area.
+    InUse = 3,
     /// `FAIL_SIZEMISMATCH`
     SizeMismatch = 6,
 }
@@ -69,12 +71,58 @@ impl fmt::Display for GuestFailure {
         f.write_str(match self {
             Self::Input => "the operands make no sense",
             Self::Permission => "the level may not do this",
+            Self::InUse => "a processor runs from this page",
             Self::SizeMismatch => "the page is smaller than asked for",
         })
     }
 }
 
 impl core::error::Error for GuestFailure {}
+
+/// The word in RDX that tells `RMPADJUST` what to do (24594, `RMPADJUST`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adjust {
+    /// Whose rights.
+    pub target: Vmpl,
+    /// Which rights.
+    pub permissions: Permissions,
+    /// Whether the page holds the registers of a virtual processor.
+    pub vmsa: bool,
+}
+
+impl Adjust {
+    const VMSA: u64 = 1 << 16;
+
+    /// Reads the word. There is a right to shadow stacks only where the save area of who executes has `VmplSSS`.
+    ///
+    /// # Errors
+    /// [`GuestFailure::Input`] for bits and levels that do not exist.
+    pub fn from_rdx(word: u64, vmpl_sss: bool) -> Result<Self, GuestFailure> {
+        let [level, rights, ..] = word.to_le_bytes();
+        let known = if vmpl_sss {
+            Permissions::all()
+        } else {
+            Permissions::all().difference(Permissions::SHADOW_STACK)
+        };
+        let permissions = Permissions::from_bits(rights).filter(|rights| known.contains(*rights));
+        match (Vmpl::new(level), permissions) {
+            (Some(target), Some(permissions)) if word >> 17 == 0 => Ok(Self {
+                target,
+                permissions,
+                vmsa: word & Self::VMSA != 0,
+            }),
+            _ => Err(GuestFailure::Input),
+        }
+    }
+
+    /// The same word as `RMPQUERY` returns it.
+    #[must_use]
+    pub fn to_rdx(self) -> u64 {
+        u64::from(self.target.as_u8())
+            | u64::from(self.permissions.bits()) << 8
+            | if self.vmsa { Self::VMSA } else { 0 }
+    }
+}
 
 /// What `PVALIDATE` found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +190,8 @@ impl Rmp<'_> {
         Ok(Ok(Validated { changed }))
     }
 
-    /// `RMPADJUST`: gives `target` exactly these rights over a page; at VMPL0 also says whether the page is a VMSA.
+    /// `RMPADJUST`: gives `target` exactly these rights over a page; at VMPL0 also says whether the page is a VMSA. The
+    /// operands are those of [`Adjust`].
     ///
     /// # Errors
     /// The outer error is a fault, the inner one the return code of an instruction that did nothing.
@@ -168,6 +217,9 @@ impl Rmp<'_> {
         }
         if let Some(mismatch) = size_mismatch(size, entry.size) {
             return mismatch.map(Err);
+        }
+        if entry.in_use {
+            return Ok(Err(GuestFailure::InUse));
         }
         // Nobody grants what they do not have.
         if !entry.permissions(caller.vmpl).contains(permissions) {

@@ -196,7 +196,8 @@ fn host_action() -> impl Strategy<Value = HostAction> {
     let state = (page.clone(), any::<bool>(), any::<bool>(), 1..3_u32).prop_map(
         |(gpa, assigned, large, asid)| NewState {
             assigned,
-            asid,
+            // What is nobody's has no number; otherwise nothing would happen at all.
+            asid: if assigned { asid } else { 0 },
             gpa,
             size: if large { LARGE } else { SMALL },
             immutable: false,

@@ -53,6 +53,8 @@ impl core::error::Error for Refusal {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Invalid {
+    /// Its page is not a save area of this guest.
+    Page,
     /// EFER.SVME is clear: also the way in which a guest stops its own processor for good.
     NoSvme,
     /// EFER has bits that the processor does not know.
@@ -90,6 +92,7 @@ pub enum Invalid {
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
+            Self::Page => "the page is not a save area of the guest",
             Self::NoSvme => "EFER.SVME is clear",
             Self::Efer => "EFER has unknown bits",
             Self::Cr0 => "CR0 is illegal",
@@ -123,7 +126,7 @@ const UPPER_HALF: u64 = 0xffff_ffff << 32;
 
 impl Vmsa {
     /// Checks what `VMRUN` checks of a save area of SEV-SNP (24593, "Canonicalization and Consistency Checks"). Whether its
-    /// page may be one is the business of the [reverse map table](crate::rmp). The registers must be in the clear: undo
+    /// page may be one is the business of [`Rmp::vmrun`](crate::rmp::Rmp::vmrun). The registers must be in the clear: undo
     /// [register protection](TweakBitmap) first.
     ///
     /// [`TweakBitmap`]: super::TweakBitmap
