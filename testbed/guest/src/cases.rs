@@ -56,6 +56,8 @@ pub fn run(name: &str) -> Result {
         "sleep" => smp::sleep(),
         "snp" => snp::all(),
         "snp-cpus" => snp::other_cpus(),
+        "snp-door" => snp::door(),
+        "snp-door-others" => snp::door_of_others(),
         "snp-private-access-to-shared" => snp::private_access_to_shared(),
         "snp-shared-access-to-private" => snp::shared_access_to_private(),
         "snp-lower-level-writes" => snp::lower_level_writes(),

@@ -83,11 +83,12 @@ pub fn native(file: &[u8], mode: Mode) -> Result<Vec<u8>, Error> {
     serialize(IgvmPlatformType::NATIVE, vec![], directives)
 }
 
-/// Makes an image for SEV-SNP of the guests' ELF file: 64 bits, with the C-bit in all tables.
+/// Makes an image for SEV-SNP of the guests' ELF file: 64 bits, with the C-bit in all tables. `restricted`: the guest
+/// takes no vectors from its host.
 ///
 /// # Errors
 /// The file is not that of the guests.
-pub fn snp(file: &[u8]) -> Result<Vec<u8>, Error> {
+pub fn snp(file: &[u8], restricted: bool) -> Result<Vec<u8>, Error> {
     let file = ElfBytes::<LittleEndian>::minimal_parse(file)?;
     let (root, near) = (symbol(&file, "page_tables")?, symbol(&file, "near_pages")?);
     let (far, shared) = (symbol(&file, "far_pages")?, symbol(&file, "shared_pages")?);
@@ -141,6 +142,7 @@ pub fn snp(file: &[u8]) -> Result<Vec<u8>, Error> {
     (vmsa.dr6, vmsa.dr7, vmsa.pat) = (0xffff_0ff0, 0x400, 0x0007_0406_0007_0406);
     (vmsa.xcr0, vmsa.mxcsr, vmsa.x87_fcw) = (1, 0x1f80, 0x37f);
     vmsa.sev_features.set_snp(true);
+    vmsa.sev_features.set_restrict_injection(restricted);
     directives.push(Directive::SnpVpContext {
         gpa: layout::VMSA,
         compatibility_mask: MASK,

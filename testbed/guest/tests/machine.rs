@@ -47,7 +47,7 @@ fn run(name: &str, mode: Mode, settings: impl FnOnce(Run) -> Run) -> Option<Outc
 /// Runs a guest of SEV-SNP.
 fn run_snp(name: &str, settings: impl FnOnce(Run) -> Run) -> Option<Outcome> {
     let snp = |run: Run| settings(run.platform(Platform::Snp));
-    run_image(name, |guest| image::snp(guest).unwrap(), snp)
+    run_image(name, |guest| image::snp(guest, false).unwrap(), snp)
 }
 
 fn run_image(
@@ -263,7 +263,7 @@ fn the_clauses_of_sev_snp_hold() {
     };
     // Nobody here wrote this calculator.
     let (_, guest) = programs().unwrap();
-    let image = image::snp(&fs::read(guest).unwrap()).unwrap();
+    let image = image::snp(&fs::read(guest).unwrap(), false).unwrap();
     let file = IgvmFile::new_from_binary(&image, None).unwrap();
     let digest = generate_snp_measurement(file.initializations(), file.directives(), 1).unwrap();
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -291,6 +291,31 @@ fn virtual_cpus_are_created_on_other_cpus() {
             return;
         };
         assert!(outcome.verdict.is_passed(), "{:?}", outcome.verdict);
+    }
+}
+
+#[test]
+fn a_guest_under_restricted_injection_answers_the_door() {
+    for cpus in [1, 2] {
+        let name = if cpus == 1 {
+            "snp-door"
+        } else {
+            "snp-door-others"
+        };
+        let snp = |run: Run| {
+            let run = run.platform(Platform::Snp).cpus(cpus);
+            run.expect(format!("{name}: ok"))
+        };
+        let image = |guest: &[u8]| image::snp(guest, true).unwrap();
+        let Some(outcome) = run_image(name, image, snp) else {
+            return;
+        };
+        assert!(
+            outcome.verdict.is_passed(),
+            "{:?}\n{:?}",
+            outcome.verdict,
+            outcome.log
+        );
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Exit {
     Monitor,
     /// MWAIT.
     Mwait,
+    /// An interrupt is pending.
+    Interrupt,
     /// A non-maskable interrupt is pending.
     Nmi,
     /// An INIT signal is pending.
@@ -78,6 +80,7 @@ impl Exit {
         match control.exit_code {
             0x10 => Self::Cr0Write,
             0x46 => Self::Undefined,
+            0x60 => Self::Interrupt,
             0x61 => Self::Nmi,
             0x63 => Self::Init,
             0x6f => Self::Rdpmc,
@@ -125,6 +128,7 @@ impl Exit {
             Self::Io(_) => Reason::Io,
             Self::Msr { .. } => Reason::Msr,
             Self::NestedFault { .. } => Reason::NestedFault,
+            Self::Interrupt => Reason::Interrupt,
             Self::Cr0Write
             | Self::Rdpmc
             | Self::Invd
@@ -160,6 +164,8 @@ pub enum Reason {
     Svm,
     /// `VMMCALL` and `VMGEXIT`.
     Vmmcall,
+    /// Interrupts.
+    Interrupt,
     /// Undefined opcodes, among them the instructions of SEV-SNP.
     Undefined,
     /// All the rest.
@@ -168,7 +174,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Cpuid,
         Self::Hlt,
         Self::Io,
@@ -178,6 +184,7 @@ impl Reason {
         Self::Nmi,
         Self::Svm,
         Self::Vmmcall,
+        Self::Interrupt,
         Self::Undefined,
         Self::Other,
     ];
@@ -195,6 +202,7 @@ impl Reason {
             Self::Nmi => "nmi",
             Self::Svm => "svm",
             Self::Vmmcall => "vmmcall",
+            Self::Interrupt => "interrupt",
             Self::Undefined => "undefined",
             Self::Other => "other",
         }

@@ -82,6 +82,7 @@ impl Personality for Native {
             Exit::Shutdown => return Next::End(Ending::Shutdown),
             Exit::NestedFault { gpa, code } => return Next::End(Ending::BadAccess { gpa, code }),
             Exit::Invalid => return Next::End(Ending::InvalidState),
+            Exit::Interrupt => return Next::End(Ending::Internal(Internal::Exit(0x60))),
             Exit::Init => return Next::End(Ending::Internal(Internal::Exit(0x63))),
             Exit::Nmi => return Next::End(Ending::Internal(Internal::Exit(0x61))),
             Exit::Iret => return Next::End(Ending::Internal(Internal::Exit(0x74))),

@@ -97,6 +97,26 @@ pub trait Personality {
         false
     }
 
+    /// Whether a guest that executed HLT goes on when an interrupt comes.
+    fn wakes(&self, vcpu: &Vcpu<'_>) -> bool {
+        vcpu.interrupts_on()
+    }
+
+    /// Whether something waits for the guest that HLT must not sleep over.
+    fn has_pending(&self, vcpu: &Vcpu<'_>) -> bool {
+        vcpu.pending_interrupt().is_some()
+    }
+
+    /// Takes an interrupt that L0 took from the APIC for the guest.
+    fn interrupt(&mut self, vector: u8, vcpu: &mut Vcpu<'_>, _hardware: &mut impl Hardware) {
+        vcpu.raise(vector);
+    }
+
+    /// Takes an NMI for the guest, if it has its own way to get one. Says whether it did.
+    fn nmi(&mut self) -> bool {
+        false
+    }
+
     /// What is left to do before the guest is entered.
     fn before_entry(&mut self, _vcpu: &mut Vcpu<'_>, _hardware: &mut impl Hardware) -> Next {
         Next::Resume

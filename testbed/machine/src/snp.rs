@@ -6,6 +6,7 @@
 
 pub mod cpuid; // what CPUID says
 pub mod fault; // accesses that the nested tables do not allow
+mod injection; // interrupts under restricted injection
 pub mod launch; // before the first instruction
 pub mod nested; // those tables
 pub mod ownership; // the instructions on the reverse map table
@@ -156,6 +157,7 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
             return false;
         };
         vmsa::load(&area, vcpu, hardware);
+        injection::intercept(vcpu, facts.features);
         if let Some(vector) = resident.pending.take() {
             vcpu.raise(vector);
         }
@@ -509,7 +511,30 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
         self.load(level, vcpu, &mut owned, hardware)
     }
 
+    fn wakes(&self, vcpu: &Vcpu<'_>) -> bool {
+        self.is_restricted() || vcpu.interrupts_on()
+    }
+
+    fn has_pending(&self, vcpu: &Vcpu<'_>) -> bool {
+        vcpu.pending_interrupt().is_some() || self.has_posted()
+    }
+
+    fn interrupt(&mut self, vector: u8, vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) {
+        if self.is_restricted() {
+            // The guest answers the door, not the APIC.
+            hardware.apic_write(injection::END_OF_INTERRUPT, 0);
+            self.post_vector(vector);
+        } else {
+            vcpu.raise(vector);
+        }
+    }
+
+    fn nmi(&mut self) -> bool {
+        self.post_nmi()
+    }
+
     fn before_entry(&mut self, vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) -> Next {
+        self.make_way(vcpu, hardware);
         let Some(loaded) = self.loaded else {
             return Next::Idle;
         };
@@ -529,6 +554,8 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
         match nested.tree(loaded.level, mode(vcpu), pool, &mut self.memory) {
             Ok(tree) => {
                 vcpu.vmcb.control.nested_cr3 = tree.root().as_u64();
+                drop(owned);
+                self.ring(vcpu);
                 Next::Resume
             }
             Err(_) => Next::End(Ending::Internal(Internal::Memory)),
@@ -593,6 +620,7 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
             }
             Exit::Shutdown => Next::End(Ending::Shutdown),
             Exit::Invalid => Next::End(Ending::InvalidState),
+            Exit::Interrupt => Next::End(Ending::Internal(Internal::Exit(0x60))),
             Exit::Init => Next::End(Ending::Internal(Internal::Exit(0x63))),
             Exit::Nmi => Next::End(Ending::Internal(Internal::Exit(0x61))),
             Exit::Iret => Next::End(Ending::Internal(Internal::Exit(0x74))),

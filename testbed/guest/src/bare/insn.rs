@@ -91,6 +91,15 @@ pub fn with_xmm3(value: u64, action: impl FnOnce()) -> u64 {
     seen
 }
 
+/// RFLAGS.
+#[must_use]
+pub fn flags() -> u64 {
+    let flags;
+    // SAFETY: reading changes nothing.
+    unsafe { asm!("pushfq", "pop {}", out(reg) flags) };
+    flags
+}
+
 /// RDTSC.
 #[must_use]
 pub fn rdtsc() -> u64 {

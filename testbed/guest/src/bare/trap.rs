@@ -25,6 +25,8 @@ pub static NMIS: AtomicU32 = AtomicU32::new(0);
 pub static HOLD_NMI: AtomicBool = AtomicBool::new(false);
 /// While set, the NMI handler halts the CPU for good.
 pub static STOP_BY_NMI: AtomicBool = AtomicBool::new(false);
+/// How often the host rang (#HV), for all CPUs together.
+pub static RINGS: AtomicU32 = AtomicU32::new(0);
 /// How many interrupts were taken, by all CPUs together.
 pub static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 
@@ -96,6 +98,9 @@ extern "C" fn trap(frame: &mut Frame) {
             while HOLD_NMI.load(Ordering::SeqCst) {
                 core::hint::spin_loop();
             }
+        }
+        28 => {
+            RINGS.fetch_add(1, Ordering::SeqCst);
         }
         32.. => {
             INTERRUPTS.fetch_add(1, Ordering::SeqCst);

@@ -75,6 +75,8 @@ unsafe extern "C" fn world_switch(
         "push rsi",
         "mov rax, rsi",
         "vmload rax",
+        // The global flag keeps interrupts out here. Where they are intercepted, this one lets them stop the guest.
+        "sti",
         "rdtsc",
         "shl rdx, 32",
         "or rax, rdx",
@@ -122,6 +124,7 @@ unsafe extern "C" fn world_switch(
         "mov [rdi + 0x68], r13",
         "mov [rdi + 0x70], r14",
         "mov [rdi + 0x78], r15",
+        "cli",
         "mov rax, [rsp + 0x10]",
         "vmload rax",
         "add rsp, 0x20",

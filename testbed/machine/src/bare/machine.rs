@@ -325,14 +325,14 @@ fn snp(
     })
 }
 
-/// A slice in memory of the pool, of copies of one value.
-fn filled<T: Copy>(count: usize, value: T, pool: &mut Pool) -> Option<&'static mut [T]> {
+/// A slice in memory of the pool, of clones of one value.
+fn filled<T: Clone>(count: usize, value: T, pool: &mut Pool) -> Option<&'static mut [T]> {
     let bytes = (count as u64).checked_mul(size_of::<T>() as u64)?;
     let home = pool.take(bytes, PAGE)?;
     let first = DirectMap::pointer(home.start(), bytes)?.cast::<T>();
     for index in 0..count {
         // SAFETY: within fresh memory of the pool, aligned to a page, of which nobody else knows.
-        unsafe { first.wrapping_add(index).write(value) };
+        unsafe { first.wrapping_add(index).write(value.clone()) };
     }
     // SAFETY: every element was just written, and this is the only reference to them, for ever.
     Some(unsafe { core::slice::from_raw_parts_mut(first, count) })

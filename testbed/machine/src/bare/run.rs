@@ -215,6 +215,10 @@ impl<P: Personality> Runner<'_, '_, P> {
                 // Nobody's bell: it stays pending, and is delivered at the next entry.
                 None => self.intercept_nmis(false),
             },
+            Exit::Interrupt => {
+                trap::take_interrupt();
+                self.take_in();
+            }
             // The instruction itself follows at the next entry.
             Exit::Iret => {
                 self.intercept_nmis(true);
@@ -243,7 +247,7 @@ impl<P: Personality> Runner<'_, '_, P> {
 
     /// The guest executed HLT.
     fn halt(&mut self) {
-        if !self.vcpu.interrupts_on() {
+        if !self.personality.wakes(&self.vcpu) {
             self.slot.set_state(State::HaltedForGood);
             self.end_if_all_halted();
             if self.nmi.handled {
@@ -253,23 +257,14 @@ impl<P: Personality> Runner<'_, '_, P> {
             }
             return;
         }
-        if self.vcpu.pending_interrupt().is_some() {
+        if self.personality.has_pending(&self.vcpu) {
             // The shadow of STI kept it from HLT; another one must not take its place.
             return;
         }
         let start = insn::rdtsc();
         loop {
             trap::wait_for_any();
-            let bell = self.answer_bell();
-            let nmi = self.local.take_nmi();
-            let vector = self.local.take_vector();
-            if let Some(vector) = vector {
-                self.vcpu.raise(vector);
-            }
-            if nmi && !bell {
-                self.owe_nmi();
-            }
-            if vector.is_some() || nmi && !bell || self.slot.has_mail() {
+            if self.take_in() || self.slot.has_mail() {
                 break;
             }
         }
@@ -282,6 +277,21 @@ impl<P: Personality> Runner<'_, '_, P> {
         self.last_exit = self
             .last_exit
             .map(|last| last.wrapping_add(now.wrapping_sub(start)));
+    }
+
+    /// Passes on what L0 let in for its guest. Says whether that was anything.
+    fn take_in(&mut self) -> bool {
+        let bell = self.answer_bell();
+        let nmi = self.local.take_nmi() && !bell;
+        let vector = self.local.take_vector();
+        if let Some(vector) = vector {
+            self.personality
+                .interrupt(vector, &mut self.vcpu, &mut Bare);
+        }
+        if nmi {
+            self.owe_nmi();
+        }
+        vector.is_some() || nmi
     }
 
     /// Nothing to run: waits for somebody to ring.
@@ -308,6 +318,7 @@ impl<P: Personality> Runner<'_, '_, P> {
     /// An NMI for the guest. It wakes a CPU that halted, unless that did so in an NMI's handler.
     fn owe_nmi(&mut self) {
         match self.slot.state() {
+            State::Runs if self.personality.nmi() => {}
             State::Runs => self.nmi.owed = true,
             State::HaltedForGood if !self.nmi.handled => {
                 self.nmi.owed = true;

@@ -75,6 +75,14 @@ sleep_for_nmi_hlt:
 sleep_for_nmi_end:
     clgi
     ret
+    .global let_one_in
+let_one_in:
+    sti
+    stgi
+    nop
+    clgi
+    cli
+    ret
     .global sleep_for_any
     .global sleep_for_any_hlt
     .global sleep_for_any_end
@@ -98,6 +106,7 @@ unsafe extern "C" {
     static sleep_for_any_end: u8;
     fn sleep_for_nmi();
     fn sleep_for_any();
+    fn let_one_in();
 }
 
 /// What the stubs leave on the stack.
@@ -189,6 +198,12 @@ pub(super) fn wait_for_nmi() {
 pub(super) fn wait_for_any() {
     // SAFETY: L0's IDT and stacks are in place, and every vector has a gate.
     unsafe { sleep_for_any() };
+}
+
+/// Takes the interrupt that is pending, and an NMI if one is.
+pub(super) fn take_interrupt() {
+    // SAFETY: as above. The trap code takes the interrupt flag away, so that no second one follows.
+    unsafe { let_one_in() };
 }
 
 /// A gate of the interrupt descriptor table.

@@ -8,6 +8,7 @@ use crate::memory::GuestMap;
 use crate::paging::{Levels, MapError};
 use crate::phys::{HostMemory, Unreachable};
 use crate::pool::Pool;
+use svsm_sim::doorbell::Doorbell;
 use svsm_sim::launch::Guest;
 use svsm_sim::rmp::{Entry, PageSize, Rmp, State, Vmpl};
 
@@ -46,7 +47,7 @@ pub struct Ownership<'m> {
 }
 
 /// One CPU's virtual CPUs, at most one for each level.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Seat {
     /// By level.
     pub residents: [Option<Resident>; 4],
@@ -55,7 +56,7 @@ pub struct Seat {
 }
 
 /// A virtual CPU: a save area, and what the host keeps for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resident {
     /// The save area's address.
     pub gpa: u64,
@@ -65,6 +66,10 @@ pub struct Resident {
     pub registered: Option<u64>,
     /// An interrupt that was taken from the APIC for it and not delivered yet.
     pub pending: Option<u8>,
+    /// Where its doorbell is.
+    pub bell: Option<u64>,
+    /// What waits for it there, under restricted injection.
+    pub waiting: Doorbell,
 }
 
 impl Resident {
@@ -76,6 +81,8 @@ impl Resident {
             ghcb,
             registered: None,
             pending: None,
+            bell: None,
+            waiting: Doorbell::new(),
         }
     }
 }
@@ -83,7 +90,7 @@ impl Resident {
 impl Seat {
     /// No virtual CPUs.
     pub const EMPTY: Self = Self {
-        residents: [None; 4],
+        residents: [const { None }; 4],
         next: None,
     };
 

@@ -1,5 +1,6 @@
 //! `VMGEXIT`: what the guest asks of its host, and what this host does.
 
+use super::injection::END_OF_INTERRUPT;
 use super::shared::{ASID, C_BIT, HostView, Ownership, Resident};
 use super::{Loaded, Snp, cpuid, vmsa};
 use crate::addr::{Gpa, Hpa, PAGE};
@@ -12,14 +13,15 @@ use crate::personality::{Hardware, Next};
 use crate::phys::HostMemory;
 use crate::vcpu::Vcpu;
 use svsm_sim::ghcb::{
-    ApCreation, Change, Doorbell, EntryError, Event, Features, IoAccess, List, Malformed,
-    MsrRequest, MsrResponse, Operation, Reply, Snapshot, VERSIONS, Written,
+    ApCreation, Change, EntryError, Event, Features, IoAccess, List, Malformed, MsrRequest,
+    MsrResponse, Operation, Reply, Snapshot, VERSIONS, Written,
 };
 use svsm_sim::rmp::{NewState, PageSize, State, Vmpl};
 
 /// What this host can do.
 const FEATURES: Features = Features::SNP
     .union(Features::AP_CREATION)
+    .union(Features::RESTRICTED_INJECTION)
     .union(Features::APIC_ID_LIST)
     .union(Features::MULTI_VMPL)
     .union(Features::UNREGISTER);
@@ -355,9 +357,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
                 response,
                 data,
             } => self.request(request, response, data, hardware),
-            // No restricted injection, so no doorbell.
-            Event::Doorbell(Doorbell::Preferred) => Reply::with_info2(u64::MAX),
-            Event::Doorbell(_) => Reply::malformed(Malformed::InvalidInput),
+            Event::Doorbell(what) => self.doorbell(what),
             Event::ApJumpTable(_) => Reply::DONE,
             // A VMMCALL is a hypercall of a hypervisor that has none: "no such call".
             Event::Vmmcall(..) => Reply {
@@ -445,6 +445,10 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
             TSC | MTRR_DEFAULT | MISC_ENABLE => true,
             _ if READ_AS_ZERO.contains(&msr) => true,
             _ if X2APIC.contains(&msr) => match u8::try_from(msr - X2APIC.start()) {
+                Ok(END_OF_INTERRUPT) if self.is_restricted() => {
+                    self.end_of_interrupt();
+                    value == 0
+                }
                 Ok(ICR) => {
                     self.send(value, board, hardware);
                     true
@@ -467,6 +471,15 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
                 .filter(|(_, slot)| command.destination.matches(slot.apic_id(), sender))
         };
         match command.message {
+            Message::Interrupt if self.is_restricted() => {
+                // From doorbell to doorbell of the same level: the APIC knows no levels.
+                for (index, slot) in targets() {
+                    self.post_to(index, (value & 0xff) as u8);
+                    if index != self.cpu {
+                        slot.post(Mail::leave(), |id| hardware.send(icr::nmi_to(id)));
+                    }
+                }
+            }
             Message::Interrupt => hardware.send(value & icr::DEFINED),
             Message::Nmi => {
                 for (_, slot) in targets() {

@@ -25,7 +25,9 @@ const X87: usize = 0x400;
 
 /// The processor that this machine is.
 const PROCESSOR: Processor = Processor {
-    features: SevFeatures::SNP_ACTIVE.union(SevFeatures::VTOM),
+    features: SevFeatures::SNP_ACTIVE
+        .union(SevFeatures::VTOM)
+        .union(SevFeatures::RESTRICTED_INJECTION),
     allowed: None,
     // All that QEMU's CPU has, LA57 aside.
     cr4: 0x00f7_efff,

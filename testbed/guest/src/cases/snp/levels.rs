@@ -51,6 +51,22 @@ extern "C" fn another() -> ! {
 
 /// Makes a save area from this CPU's own, for `vmpl`, that begins with `entry`.
 fn area(at: u64, vmpl: u64, stack: u64, entry: extern "C" fn() -> !) -> Result {
+    area_with(at, vmpl, stack, 1, entry)
+}
+
+/// Starts something on another CPU, at a level and with features.
+pub(super) fn start_on(id: u64, vmpl: u64, features: u64, entry: extern "C" fn() -> !) -> Result {
+    let (at, stack) = (AREA + id * 0x1000, STACK + id * 0x8000);
+    area_with(at, vmpl, stack, features, entry)?;
+    let info1 = id << 32 | vmpl << 16 | 1;
+    check(
+        "creation",
+        event(0x8000_0013, info1, at, &[(RAX, features)]).info1,
+        0,
+    )
+}
+
+fn area_with(at: u64, vmpl: u64, stack: u64, features: u64, entry: extern "C" fn() -> !) -> Result {
     let _ = pvalidate(at, 0, 1);
     for page in 0..4 {
         let _ = pvalidate(stack - (page + 1) * 0x1000, 0, 1);
@@ -85,7 +101,7 @@ fn area(at: u64, vmpl: u64, stack: u64, entry: extern "C" fn() -> !) -> Result {
         (RIP, entry as *const () as u64),
         (RSP, stack - 8),
         (0x268, 0x0007_0406_0007_0406),
-        (FEATURES, 1),
+        (FEATURES, features),
         (0x3e8, 1),
         (0x408, 0x1f80),
         (0x410, 0x37f),
@@ -228,10 +244,7 @@ pub(in super::super) fn other_cpus() -> Result {
     RUNS.store(0, Ordering::SeqCst);
     let count: u32 = read(crate::layout::FACTS);
     for id in 1..u64::from(count) {
-        let (at, stack) = (AREA + id * 0x1000, STACK + id * 0x8000);
-        area(at, 0, stack, another)?;
-        let answer = event(0x8000_0013, id << 32 | 1, at, &[(RAX, 1)]);
-        check("creation", answer.info1, 0)?;
+        start_on(id, 0, 1, another)?;
         super::super::wait("the CPU to run", || RUNS.load(Ordering::SeqCst) == id)?;
     }
     Ok(())
