@@ -19,6 +19,8 @@ pub mod fault; // a host that lies: in which ways, and when
 pub mod ghcb; // SEV-SNP: what guests ask of their host
 #[cfg(feature = "launch")]
 pub mod launch; // SEV-SNP: measured pages, and who signed for them
+#[cfg(feature = "platform")]
+pub mod platform; // the seams of svsm-platform, on this model
 #[cfg(feature = "processor")]
 pub mod processor; // SEV-SNP: the security processor's answers to guests
 #[cfg(any(feature = "processor", feature = "verify"))]
