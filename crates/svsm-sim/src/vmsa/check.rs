@@ -127,9 +127,7 @@ const UPPER_HALF: u64 = 0xffff_ffff << 32;
 impl Vmsa {
     /// Checks what `VMRUN` checks of a save area of SEV-SNP (24593, "Canonicalization and Consistency Checks"). Whether its
     /// page may be one is the business of [`Rmp::vmrun`](crate::rmp::Rmp::vmrun). The registers must be in the clear: undo
-    /// [register protection](TweakBitmap) first.
-    ///
-    /// [`TweakBitmap`]: super::TweakBitmap
+    /// [register protection](super::TweakBitmap) first.
     ///
     /// # Errors
     /// Why it does not run.
