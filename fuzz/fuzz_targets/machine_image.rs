@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use svsm_machine::addr::{Gpa, GpaRange};
 use svsm_machine::cmdline::Platform;
 use svsm_machine::layout::GuestRam;
-use svsm_machine::loader::{Facts, File, Plan};
+use svsm_machine::loader::{Facts, File, NoLaunch, Plan};
 use svsm_machine::phys::{Memory, Unreachable};
 
 const RAM: u64 = 1 << 20;
@@ -39,20 +39,25 @@ impl Memory<Gpa> for Ram {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    load(bytes);
+    load_all(bytes);
     // The size and the checksum hide all that comes behind them.
     let mut sealed = bytes.to_vec();
     if seal(&mut sealed).is_some() {
-        load(&sealed);
+        load_all(&sealed);
     }
 });
 
-fn load(bytes: &[u8]) {
+fn load_all(bytes: &[u8]) {
+    load(bytes, Platform::Native);
+    load(bytes, Platform::Snp);
+}
+
+fn load(bytes: &[u8], platform: Platform) {
     let mut ram = GuestRam::new();
     let all = GpaRange::from_u64(0, RAM).expect("a range");
     ram.insert(all).expect("an empty set");
     let Ok(file) = File::new(bytes) else { return };
-    let Ok(mut plan) = Plan::new(file, Platform::Native, &ram) else { return };
+    let Ok(mut plan) = Plan::new(file, platform, &ram) else { return };
     let facts = Facts {
         apic_ids: &[0, 1, 300],
         ram: &ram,
@@ -60,12 +65,12 @@ fn load(bytes: &[u8]) {
         command_line: "a command line",
     };
     let mut memory = Ram(vec![0; RAM as usize]);
-    if plan.apply(&facts, &mut memory).is_err() {
+    if plan.apply(&facts, &mut memory, &mut NoLaunch).is_err() {
         return;
     }
     // What can be carried out once can be carried out again, with the same result.
     let before = memory.0.clone();
-    plan.apply(&facts, &mut memory).expect("the same again");
+    plan.apply(&facts, &mut memory, &mut NoLaunch).expect("the same again");
     assert!(before == memory.0);
 }
 
