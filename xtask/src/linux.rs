@@ -205,6 +205,40 @@ impl Lab {
         })
     }
 
+    /// Starts the kernel in QEMU itself, without the software machine, and says how long that took.
+    pub(crate) fn without_machine(&self, processors: u32) -> Result<Duration> {
+        let kernel = self.scratch.path().join("vmlinuz");
+        let initrd = self.scratch.path().join("initrd");
+        std::fs::write(&kernel, &self.kernel).context("cannot write the kernel")?;
+        std::fs::write(&initrd, &self.initrd).context("cannot write the RAM disk")?;
+        let mut qemu = std::process::Command::new("timeout");
+        qemu.arg("180")
+            .arg(&self.qemu)
+            .args([
+                "-nodefaults",
+                "-no-user-config",
+                "-display",
+                "none",
+                "-no-reboot",
+            ])
+            .args([
+                "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "512M",
+            ])
+            .args(["-serial", "stdio", "-smp", &processors.to_string()])
+            .arg("-kernel")
+            .arg(&kernel)
+            .arg("-initrd")
+            .arg(&initrd)
+            .args(["-append", "console=ttyS0 panic=-1"]);
+        let start = std::time::Instant::now();
+        let said = proc::capture(&mut qemu)?;
+        let expected = self.expected.unwrap_or_default();
+        if !said.contains(expected) {
+            bail!("Linux without the software machine did not say `{expected}`");
+        }
+        Ok(start.elapsed())
+    }
+
     fn run(&self, guest: &Guest<'_>) -> Result<Run> {
         let append = format!("console=ttyS0 panic=-1 {}", guest.append);
         let (image, machine) = match guest.platform {

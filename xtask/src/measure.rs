@@ -1,4 +1,6 @@
-//! `cargo xtask measure`: figures that are counted, not timed.
+//! `cargo xtask measure`: figures that are counted, and what the software machine costs.
+
+mod machine; // the software machine
 
 use crate::bench::{self, Bench, Size};
 use anyhow::{Context, Result, bail};
@@ -12,16 +14,29 @@ use svsm_testbed::Outcome;
 /// Options of `cargo xtask measure`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Instructions are counted by QEMU on one processor: a tick is an instruction. What the software machine
-itself executes is subtracted. None of these figures is a time.
+Instructions are counted by QEMU on one processor: a tick is an instruction. Of the firmware's, what the
+software machine itself executes is subtracted. None of these figures is a time, but for those of Linux
+on the software machine, which are seconds of this computer and of no other.
 
 Examples:
   cargo xtask measure
+  cargo xtask measure machine
   cargo xtask measure --json")]
 pub(crate) struct Args {
+    /// What is measured.
+    #[arg(value_enum, default_value_t = Subject::Firmware)]
+    subject: Subject,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Subject {
+    /// The reference firmware: pages, bytes, instructions.
+    Firmware,
+    /// The software machine: what exits cost, how long Linux takes on it, how large it is.
+    Machine,
 }
 
 /// One figure.
@@ -34,6 +49,19 @@ struct Figure {
 
 /// `cargo xtask measure`.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
+    let figures = match args.subject {
+        Subject::Firmware => firmware()?,
+        Subject::Machine => machine::figures()?,
+    };
+    if args.json {
+        println!("{:#}", to_json(&figures));
+    } else {
+        print!("{}", table(&figures));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn firmware() -> Result<Vec<Figure>> {
     let bench = Bench::build()?;
     let mut figures = Vec::new();
     for line in &bench.image.report.kinds {
@@ -44,12 +72,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     }
     sizes(&bench, &mut figures)?;
     instructions(&bench, &mut figures)?;
-    if args.json {
-        println!("{:#}", to_json(&figures));
-    } else {
-        print!("{}", table(&figures));
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(figures)
 }
 
 impl Figure {
@@ -154,7 +177,7 @@ fn table(figures: &[Figure]) -> String {
             group = figure.group;
             text.push_str(&format!("{group}\n"));
         }
-        text.push_str(&format!("  {:40} {:>12}\n", figure.what, figure.value));
+        text.push_str(&format!("  {:44} {:>12}\n", figure.what, figure.value));
     }
     text
 }

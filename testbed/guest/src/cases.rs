@@ -57,6 +57,7 @@ pub fn run(name: &str) -> Result {
         "snp" => snp::all(),
         "snp-cpus" => snp::other_cpus(),
         "snp-door" => snp::door(),
+        "snp-figures" => snp::figures(),
         "snp-door-others" => snp::door_of_others(),
         "snp-private-access-to-shared" => snp::private_access_to_shared(),
         "snp-shared-access-to-private" => snp::shared_access_to_private(),

@@ -154,14 +154,19 @@ pub fn code<'a>(
         save.cs.base.wrapping_add(save.rip) & 0xffff_ffff
     };
     let mut got = 0;
-    for (offset, byte) in (0..).zip(into.iter_mut()) {
-        let at = leaf(save, start.wrapping_add(offset), c_bit, memory);
-        let mut one = [0];
-        if at.is_none_or(|leaf| memory.read(leaf.gpa, &mut one).is_err()) {
+    // One walk for each page that the bytes lie in.
+    while got < into.len() {
+        let linear = start.wrapping_add(got as u64);
+        let in_page = usize::try_from(4096 - (linear & 0xfff)).unwrap_or(1);
+        let count = in_page.min(into.len() - got);
+        let there = leaf(save, linear, c_bit, memory).is_some_and(|leaf| {
+            into.get_mut(got..got + count)
+                .is_some_and(|piece| memory.read(leaf.gpa, piece).is_ok())
+        });
+        if !there {
             break;
         }
-        [*byte] = one;
-        got += 1;
+        got += count;
     }
     into.get(..got).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! SEV-SNP, a clause of its specifications each: what the architecture and the host promise a guest at VMPL0.
 
 mod door; // restricted injection
+mod figures; // what things cost
 mod levels; // several levels, and other CPUs
 mod messages; // the host's answers in the page
 mod ownership; // who owns a page
@@ -49,6 +50,7 @@ fn try_all(groups: &[&[Clause]]) -> Result {
 }
 
 pub(super) use door::{door, door_of_others};
+pub(super) use figures::figures;
 pub(super) use levels::{lower_level_writes, other_cpus};
 
 /// Ends in a violation: a private access to a page that the host has.

@@ -125,6 +125,14 @@ fn grant() -> Result {
     Ok(())
 }
 
+/// Makes VMPL1 ready to run and come back.
+pub(super) fn ready() -> Result {
+    area(AREA, 1, STACK, lower)?;
+    grant()?;
+    check("creation", create(AREA, 1), 0)?;
+    check("the answer", run(1), 0x17)
+}
+
 /// Asks for a virtual CPU of level 1 on this CPU.
 fn create(at: u64, features: u64) -> u64 {
     event(0x8000_0013, 1 << 16 | 1, at, &[(RAX, features)]).info1
@@ -162,11 +170,8 @@ pub(super) const CLAUSES: &[Clause] = &[
         check("running", run(1) >> 32, 1)
     }),
     ("another level runs and comes back", || {
-        area(AREA, 1, STACK, lower)?;
-        grant()?;
-        check("creation", create(AREA, 1), 0)?;
         RUNS.store(0, Ordering::SeqCst);
-        check("the answer", run(1), 0x17)?;
+        ready()?;
         check("how often it ran", RUNS.load(Ordering::SeqCst), 1)?;
         check("the answer", run(1), 0x17)?;
         check("how often it ran", RUNS.load(Ordering::SeqCst), 2)
