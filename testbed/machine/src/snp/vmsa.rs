@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(check(&area, 1), Err(Invalid::Level(2)));
         put(&mut area, SEV_FEATURES, 0);
         assert!(matches!(check(&area, 2), Err(Invalid::Refused(_))));
-        put(&mut area, SEV_FEATURES, 1 | 1 << 3);
+        put(&mut area, SEV_FEATURES, 1 | 1 << 4);
         assert!(matches!(check(&area, 2), Err(Invalid::Refused(_))));
         put(&mut area, SEV_FEATURES, 3);
         put(&mut area, VIRTUAL_TOM, 1 << 46);
