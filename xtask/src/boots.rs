@@ -2,9 +2,9 @@
 //! right verdict.
 
 use crate::bench::{self, Bench, SIZES, Size};
-use crate::firmware::Programs;
+use crate::machine_test;
 use crate::setup::{Bare, Install};
-use crate::{proc, ui, workspace};
+use crate::ui;
 use anyhow::{Context, Result, bail};
 use core::time::Duration;
 use std::path::Path;
@@ -76,26 +76,9 @@ pub(crate) fn suite() -> Result<Tally> {
     if tally.failed > 0 {
         bail!("{} boots did not end as they should", tally.failed);
     }
-    guests(&bench)?;
+    let bare = Bare::find(Install::Allowed)?;
+    machine_test::run(&bare, bench.programs.dir(), &[])?;
     Ok(tally)
-}
-
-/// The small guests of the software machine, each of which tries or dies of one thing.
-fn guests(bench: &Bench) -> Result<()> {
-    Programs::build_guests(&Bare::find(Install::Allowed)?)?;
-    let mut test = proc::cargo();
-    test.args([
-        "test",
-        "--quiet",
-        "-p",
-        "svsm-testbed-guest",
-        "--test",
-        "machine",
-    ])
-    .args(["--", "--test-threads", "1"])
-    .env("SVSM_BARE_DIR", bench.programs.dir())
-    .current_dir(workspace::root());
-    proc::run(&mut test)
 }
 
 impl Case {

@@ -22,8 +22,10 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("stage2", &["firmware-stage2"]),
     ("the SVSM", &["reference-firmware"]),
     ("user-mode programs", &["init", "pong", "rogue", "worker"]),
-    ("the software machine", &["svsm-machine"]),
+    MACHINE,
 ];
+
+const MACHINE: (&str, &[&str]) = ("the software machine", &["svsm-machine"]);
 
 impl Programs {
     /// Builds all of them.
@@ -31,6 +33,17 @@ impl Programs {
         for (what, packages) in GROUPS {
             group(bare, what, packages)?;
         }
+        Self::built()
+    }
+
+    /// Builds the software machine alone.
+    pub(crate) fn build_machine(bare: &Bare) -> Result<Self> {
+        let (what, packages) = MACHINE;
+        group(bare, what, packages)?;
+        Self::built()
+    }
+
+    fn built() -> Result<Self> {
         let dir = workspace::target_dir()?
             .join("bare")
             .join(BARE_TARGET)

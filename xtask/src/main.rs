@@ -15,6 +15,7 @@ mod firmware;
 mod fuzz;
 mod image;
 mod linux;
+mod machine_test;
 mod measure;
 mod proc;
 mod rules;
@@ -46,6 +47,8 @@ enum Verb {
     Boot(boot::Args),
     /// Start a stock Linux kernel on the software machine, plain or as an SNP guest.
     Linux(linux::Args),
+    /// Run the small guests that try the software machine, all or some.
+    MachineTest(machine_test::Args),
     /// Look for QEMU, a bare-metal `core` and a linker; install what is missing or name the command.
     Setup(setup::Args),
     /// Run every check: format, lints, tests, documentation, features, rules, packaging, fuzzing, boots.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Boot(args) => boot::command(&args),
         Verb::Linux(args) => linux::command(&args),
+        Verb::MachineTest(args) => machine_test::command(&args),
         Verb::Setup(args) => setup::command(&args),
         Verb::Test(args) => check::command(&args),
         Verb::Image(args) => image::command(&args),

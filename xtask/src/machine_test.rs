@@ -1,0 +1,110 @@
+//! `cargo xtask machine-test`: the small guests of the software machine, each of which tries or dies of one thing.
+
+use crate::firmware::Programs;
+use crate::setup::{self, Bare, Install};
+use crate::{proc, workspace};
+use anyhow::Result;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// Options of `cargo xtask machine-test`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The software machine and its guests are built first. Each test prints what the guest said if it fails.
+
+Examples:
+  cargo xtask machine-test
+  cargo xtask machine-test --list
+  cargo xtask machine-test snp
+  cargo xtask machine-test --exact nmis_arrive_once_and_are_masked_by_their_handler --repeat 20")]
+pub(crate) struct Args {
+    /// Run only tests with one of these texts in their names.
+    filters: Vec<String>,
+    /// The filters are whole names.
+    #[arg(long)]
+    exact: bool,
+    /// List the tests and stop; nothing is built for the bare machine.
+    #[arg(long)]
+    list: bool,
+    /// Run all of it so many times, or until a test fails.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+}
+
+/// `cargo xtask machine-test`.
+pub(crate) fn command(args: &Args) -> Result<ExitCode> {
+    if args.list {
+        let mut list = harness();
+        list.args(["--", "--list"]).args(args.selection());
+        proc::run(&mut list)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    setup::qemu(Install::Allowed)?;
+    let bare = Bare::find(Install::Allowed)?;
+    let programs = Programs::build_machine(&bare)?;
+    for turn in 1..=args.repeat {
+        if args.repeat > 1 {
+            println!("\nturn {turn} of {}", args.repeat);
+        }
+        run(&bare, programs.dir(), &args.selection())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the guests and runs the tests that `selection` tells the test harness, on the machine in `programs`.
+pub(crate) fn run(bare: &Bare, programs: &Path, selection: &[&str]) -> Result<()> {
+    Programs::build_guests(bare)?;
+    let mut test = harness();
+    test.args(["--", "--test-threads", "1"])
+        .args(selection)
+        .env("SVSM_BARE_DIR", programs);
+    proc::run(&mut test)
+}
+
+impl Args {
+    /// What the test harness is told of the selection.
+    fn selection(&self) -> Vec<&str> {
+        let exact = self.exact.then_some("--exact");
+        let filters = self.filters.iter().map(String::as_str);
+        exact.into_iter().chain(filters).collect()
+    }
+}
+
+fn harness() -> Command {
+    let mut test = proc::cargo();
+    test.args(["test", "--quiet"])
+        .args(["-p", "svsm-testbed-guest", "--test", "machine"])
+        .current_dir(workspace::root());
+    test
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &[&str]) -> Result<Args, clap::Error> {
+        let line = core::iter::once(&"machine-test").chain(line);
+        Line::try_parse_from(line).map(|line| line.args)
+    }
+
+    #[test]
+    fn the_harness_is_told_the_selection() {
+        assert!(parse(&[]).unwrap().selection().is_empty());
+        assert_eq!(parse(&["snp", "nmi"]).unwrap().selection(), ["snp", "nmi"]);
+        let exact = parse(&["--exact", "nmi"]).unwrap();
+        assert_eq!(exact.selection(), ["--exact", "nmi"]);
+    }
+
+    #[test]
+    fn no_turns_are_refused() {
+        assert!(parse(&["--repeat", "0"]).is_err());
+        assert_eq!(parse(&["--repeat", "3"]).unwrap().repeat, 3);
+    }
+}
