@@ -101,6 +101,9 @@ pub(super) fn package() -> Result<Done> {
         "package",
         "--quiet",
         "--workspace",
+        // It is never published, and needs a package that is not either.
+        "--exclude",
+        "xtask",
         // The build of each package from its archive is what the other stages did from the tree.
         "--no-verify",
         // So that a change can be tried before it is committed.
