@@ -25,6 +25,8 @@ pub mod once; // a cell that is written once
 pub mod page; // pages whose visibility is part of their type
 pub mod percpu; // what each CPU has of its own
 pub mod seam; // one trait per capability: what a platform's back end implements
+#[cfg(feature = "snp")]
+pub mod snp; // the back end for SEV-SNP
 mod sync;
 
 pub use error::{Blame, Error, Result};
