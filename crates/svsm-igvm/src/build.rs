@@ -9,6 +9,7 @@ use std::path::Path;
 
 use svsm_stage2::plan::Plan;
 
+use crate::digest::launch_digest;
 use crate::error::{Error, Result};
 use crate::inspect::inspect;
 use crate::loader::Loader;
@@ -16,12 +17,16 @@ use crate::manifest::Manifest;
 use crate::report::Report;
 use crate::symbols::Symbols;
 
+use target::Target;
+
 mod directives;
 mod native;
 mod pages;
 pub(crate) mod programs;
 mod request;
+mod snp;
 mod tables;
+mod target;
 
 /// What a build depends on beside the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,18 +93,23 @@ pub fn build_with(
     )?;
     request.parameter_bytes = parameter_bytes;
     request.archive_bytes = archive.len() as u64;
+    let targets = Target::all(manifest)?;
+    if targets.contains(&Target::Snp) {
+        (request.cpuid, request.secrets) = (true, true);
+    }
     let plan = Plan::new(&request).map_err(Error::Plan)?;
 
     let counts = pages::count(&plan)?;
     if counts.values().sum::<u64>() > directives::MAX_PAGES {
         return Err(Error::TooLarge);
     }
-    let pages = pages::pages(&plan, &programs, &archive)?;
-    let bytes = directives::write(manifest, &plan, &pages)?;
+    let pages = pages::pages(&plan, &targets, &programs, &archive)?;
+    let bytes = directives::write(manifest, options.loader, &targets, &plan, &pages)?;
 
     // Figures come from the file itself, read as a stranger would.
     let launch_pages = launch_pages(&bytes)?;
-    let report = Report::new(&counts, launch_pages, bytes.len() as u64, &manifest.budgets);
+    let mut report = Report::new(&counts, launch_pages, bytes.len() as u64, &manifest.budgets);
+    report.snp_launch_digest = launch_digest(&bytes)?;
     if report.exceeds() {
         return Err(Error::Budget(Box::new(report)));
     }

@@ -6,6 +6,7 @@
 pub mod archive; // the cpio of user-mode programs
 pub mod build; // from a manifest to an image
 pub mod diff; // what differs between two files
+pub mod digest; // what a launch measures
 mod error;
 pub mod executable; // ELF files, distrusted
 pub mod file; // IGVM files, distrusted
@@ -18,6 +19,7 @@ pub mod symbols; // which ELF files went into an image
 
 pub use build::{Image, Options, build, build_with};
 pub use diff::diff;
+pub use digest::{LaunchDigest, launch_digest};
 pub use error::{Error, Result};
 pub use inspect::inspect;
 pub use linux::{Linux, linux};

@@ -97,7 +97,7 @@ impl Loader {
     pub const fn takes(self, need: Need) -> bool {
         match need {
             Need::Platform(platform) => match self {
-                Self::Machine => matches!(platform, Platform::Native),
+                Self::Machine => matches!(platform, Platform::Native | Platform::Snp),
                 Self::Qemu => matches!(platform, Platform::Native | Platform::Snp),
                 Self::OpenVmm => matches!(platform, Platform::Snp | Platform::Tdx),
                 Self::CloudHypervisor => matches!(platform, Platform::Snp),

@@ -55,6 +55,9 @@ pub struct Manifest {
     /// Facts about an unprotected machine.
     #[serde(default)]
     pub native: Native,
+    /// How the image is launched on SEV-SNP.
+    #[serde(default)]
+    pub snp: Snp,
     /// Limits that fail the build when they are exceeded.
     #[serde(default)]
     pub budgets: Budgets,
@@ -67,7 +70,7 @@ pub struct Manifest {
 pub enum Platform {
     /// A machine without memory protection.
     Native,
-    /// AMD SEV-SNP. This version cannot build it and says so.
+    /// AMD SEV-SNP.
     Snp,
     /// Intel TDX. This version cannot build it and says so.
     Tdx,
@@ -193,6 +196,31 @@ impl Default for Native {
         Self {
             console_port: layout::CONSOLE_PORT,
             pm1a_control_port: layout::POWER_PORT,
+        }
+    }
+}
+
+/// How an image is launched on SEV-SNP. All of it is part of the launch digest or of the attestation report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Snp {
+    /// The guest policy (56860, "Guest Policy").
+    pub policy: u64,
+    /// Whether the host may inject nothing but #HV into the SVSM. Hosts that want equal features at all levels refuse it.
+    pub restricted_injection: bool,
+}
+
+impl Snp {
+    /// Threads may share a core, and the bit that must be set.
+    const POLICY: u64 = 1 << 16 | 1 << 17;
+}
+
+impl Default for Snp {
+    fn default() -> Self {
+        Self {
+            policy: Self::POLICY,
+            restricted_injection: false,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::LaunchDigest;
 use crate::manifest::{Budgets, Size};
 
 /// What a page of an image is for.
@@ -26,6 +27,8 @@ pub enum Kind {
     Stacks,
     /// The hand-off block.
     HandOff,
+    /// Pages that the platform's security processor fills in.
+    Platform,
     /// Parameter areas, written by the host.
     Parameters,
     /// The archive of user-mode programs.
@@ -36,7 +39,7 @@ impl Kind {
     /// Whether the contents of such pages are measured.
     #[must_use]
     pub const fn is_measured(self) -> bool {
-        !matches!(self, Self::Parameters)
+        !matches!(self, Self::Parameters | Self::Platform)
     }
 }
 
@@ -50,6 +53,7 @@ impl fmt::Display for Kind {
             Self::PageTables => "page-tables",
             Self::Stacks => "stacks",
             Self::HandOff => "hand-off",
+            Self::Platform => "platform",
             Self::Parameters => "parameters",
             Self::Archive => "archive",
         })
@@ -63,6 +67,9 @@ pub struct Report {
     pub kinds: Vec<Line<Kind>>,
     /// Sums and the size of the file.
     pub totals: Vec<Line<Total>>,
+    /// The launch digest of the file's SEV-SNP part, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snp_launch_digest: Option<LaunchDigest>,
 }
 
 /// A figure of a report, and what it may be.
@@ -150,6 +157,7 @@ impl Report {
                 line(Total::MeasuredPages, measured, budgets.measured_pages),
                 line(Total::FileBytes, file_bytes, budgets.file.map(Size::bytes)),
             ],
+            snp_launch_digest: None,
         }
     }
 
@@ -168,6 +176,9 @@ impl fmt::Display for Report {
         }
         for line in &self.totals {
             writeln!(f, "{line}")?;
+        }
+        if let Some(digest) = &self.snp_launch_digest {
+            writeln!(f, "SEV-SNP launch digest: {digest}")?;
         }
         Ok(())
     }

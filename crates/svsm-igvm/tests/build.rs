@@ -8,11 +8,13 @@ use std::io;
 use std::path::Path;
 
 use elf::{EXECUTE, READ, WRITE, load};
-use svsm_igvm::file::{Body, HeaderType, ImageFile, PageData};
-use svsm_igvm::manifest::Size;
+use svsm_igvm::file::{Body, HeaderType, ImageFile, PageData, PageType};
+use svsm_igvm::manifest::{Platform, Size};
 use svsm_igvm::report::{Kind, Total};
-use svsm_igvm::{Error, Image, Loader, Manifest, Options, build_with, diff, inspect};
-use svsm_stage2::handoff::Handoff;
+use svsm_igvm::{
+    Error, Image, Loader, Manifest, Options, build_with, diff, inspect, launch_digest,
+};
+use svsm_stage2::handoff::{self, EncryptionKind, Handoff};
 use svsm_stage2::region::Parameter;
 
 const IMAGE: u64 = 0xffff_ffff_8000_0000;
@@ -496,4 +498,117 @@ fn an_image_that_does_not_fit_is_refused() {
         }
     });
     assert!(matches!(error, Err(Error::Elf { .. })), "{error:?}");
+}
+
+#[test]
+fn one_file_serves_both_platforms() {
+    let mut both = manifest();
+    both.platforms = vec![Platform::Native, Platform::Snp];
+    let image = image(&both);
+    let inspection = inspect(&image.bytes).unwrap();
+    let names: Vec<_> = inspection.platforms.iter().map(|p| &*p.platform).collect();
+    assert_eq!(names, ["native", "snp"]);
+    assert_eq!(inspection.remarks, [""; 0]);
+    let [native, snp] = &inspection.platforms[..] else {
+        panic!("two platforms")
+    };
+    // The secrets page, the CPUID page and the save area come on top.
+    assert_eq!(snp.launch_pages, native.launch_pages + 3);
+
+    let file = ImageFile::read(&image.bytes).unwrap();
+    let bodies = || file.headers().iter().map(|header| &header.body);
+    let context = bodies().find_map(|body| match body {
+        Body::VpContext(context) if context.mask == snp.mask => Some(context.data),
+        _ => None,
+    });
+    let register = |offset: usize| {
+        let bytes = context.unwrap()[offset..offset + 8].try_into().unwrap();
+        u64::from_le_bytes(bytes)
+    };
+    // Protected mode without paging, at the first byte of stage2's region, SVME, SNP alone, VMPL0.
+    assert_eq!(register(0x158), 0x31);
+    assert_eq!(register(0x178), 0x1_0000);
+    assert_eq!(register(0xd0), 0x1000);
+    assert_eq!(register(0x3b0), 1);
+    assert_eq!(register(0xc8), 0);
+    let handoffs: Vec<_> = bodies()
+        .filter_map(|body| match body {
+            Body::PageData(page) if page.gpa == register(0x338) => {
+                Some((page.mask, Handoff::parse(page.data.unwrap()).unwrap()))
+            }
+            _ => None,
+        })
+        .collect();
+    let [(first, native_handoff), (second, snp_handoff)] = &handoffs[..] else {
+        panic!("a hand-off each")
+    };
+    assert_eq!((*first, *second), (native.mask, snp.mask));
+    assert_eq!(snp_handoff.platform, handoff::Platform::Snp);
+    assert_eq!(snp_handoff.encryption, EncryptionKind::CBit);
+    assert_eq!(native_handoff.heap, snp_handoff.heap);
+    let kind_at = |gpa: u64| {
+        bodies().find_map(|body| match body {
+            Body::PageData(page) if page.gpa == gpa => Some((page.mask, page.kind)),
+            _ => None,
+        })
+    };
+    let cpuid = snp_handoff.cpuid.unwrap().gpa().as_u64();
+    let secrets = snp_handoff.secrets.unwrap().gpa().as_u64();
+    assert_eq!(kind_at(cpuid), Some((snp.mask, PageType::Cpuid)));
+    assert_eq!(kind_at(secrets), Some((snp.mask, PageType::Secrets)));
+}
+
+/// The model's launch, which knows nothing of this crate, takes the file's pages one by one.
+#[test]
+fn the_promised_digest_is_that_of_a_launch() {
+    use svsm_sim::launch::{Measurement, PageType as Launched};
+
+    let mut both = manifest();
+    both.platforms = vec![Platform::Snp, Platform::Native];
+    let image = image(&both);
+    let file = ImageFile::read(&image.bytes).unwrap();
+    let mask = 2;
+    let mut launch = Measurement::NOTHING;
+    let (mut areas, mut last) = (vec![], None);
+    let page = |data: &[u8]| -> [u8; 4096] {
+        let mut page = [0; 4096];
+        page[..data.len()].copy_from_slice(data);
+        page
+    };
+    for header in file.headers() {
+        match &header.body {
+            Body::ParameterArea(area) => areas.push((area.area, area.bytes)),
+            Body::ParameterInsert(insert) if insert.mask & mask != 0 => {
+                let (_, bytes) = areas.iter().find(|(area, _)| *area == insert.area).unwrap();
+                for offset in (0..*bytes).step_by(4096) {
+                    launch.add_unmeasured(Launched::Unmeasured, insert.gpa + offset, [0; 3]);
+                }
+            }
+            Body::PageData(data) if data.mask & mask != 0 => {
+                let kind = match data.kind {
+                    PageType::Secrets => Launched::Secrets,
+                    PageType::Cpuid => Launched::Cpuid,
+                    _ => Launched::Normal,
+                };
+                let contents = page(data.data.unwrap_or_default());
+                launch.add_page(kind, data.gpa, [0; 3], &contents);
+            }
+            Body::VpContext(context) if context.mask & mask != 0 => last = Some(context),
+            _ => {}
+        }
+    }
+    let context = last.unwrap();
+    launch.add_page(Launched::Vmsa, context.gpa, [0; 3], &page(context.data));
+    assert_eq!(image.report.snp_launch_digest.unwrap().0, launch.0);
+    assert_eq!(
+        launch_digest(&image.bytes).unwrap(),
+        image.report.snp_launch_digest
+    );
+
+    // A native image has none.
+    assert_eq!(native_image().report.snp_launch_digest, None);
+}
+
+fn native_image() -> Image {
+    image(&manifest())
 }

@@ -115,8 +115,8 @@ fn every_rule_names_its_key_and_line() {
             "1:1: platforms: must not be empty",
         ),
         (
-            MINIMAL.replace("\"native\"", "\"native\", \"snp\""),
-            "1:24: platforms[1]: images for the platform \"snp\" cannot be built yet",
+            MINIMAL.replace("\"native\"", "\"native\", \"tdx\""),
+            "1:24: platforms[1]: images for the platform \"tdx\" cannot be built yet",
         ),
         (
             MINIMAL.replace("native", "tdx"),
@@ -168,6 +168,10 @@ fn every_rule_names_its_key_and_line() {
         (
             with("[parameters]\ndevice_tree = \"2 MiB\"\n"),
             "7:1: parameters.device_tree: 2 MiB is more than 1 MiB",
+        ),
+        (
+            with("[snp]\npolicy = 0x1_0000\n"),
+            "7:1: snp.policy: bit 17 must be set in a guest policy, and is not in 0x10000",
         ),
         (
             with("[[required_memory]]\nbase = 0\nsize = 1\n"),

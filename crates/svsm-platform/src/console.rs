@@ -88,10 +88,9 @@ impl<P: PortCall> Uart16550<P> {
                 self.drop_bytes(chunk.len());
                 continue;
             }
-            for byte in chunk {
-                if self.store(DATA, *byte).is_err() {
-                    self.drop_bytes(1);
-                }
+            let port = self.base.wrapping_add(DATA);
+            if self.ports.port_write_bytes(port, chunk).is_err() {
+                self.drop_bytes(chunk.len());
             }
         }
     }

@@ -3,17 +3,22 @@
 //! What the host says is checked before it counts: fields are read once, answers must be answers to what was asked, a host that
 //! does nothing is asked a bounded number of times, and range operations say how far they came.
 
+mod cpuid;
 mod error;
 pub mod ghcb; // the shared page and the exits made with it
 pub mod insn; // the instruction leaf
 pub mod msr; // requests that fit into a register
 mod pages;
+mod status;
 mod terminate;
+pub mod vmsa; // registers of a virtual CPU
 
+pub use cpuid::{CpuidPage, MAX_CPUID_ENTRIES};
 pub use error::{Error, Failure, Instruction, Refusal};
 pub use ghcb::{Ghcb, GhcbPage, VcpuOrder};
 pub use msr::{MsrProtocol, SevInfo, Termination};
 pub use pages::{Counts, MAX_ENTRIES, Pages, Reach};
+pub use status::{SevFeatures, SevStatus};
 pub use terminate::{REASON_SET, Terminator};
 
 bitflags::bitflags! {

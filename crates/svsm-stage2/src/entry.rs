@@ -3,7 +3,7 @@
 //! | Function | Section | Starts in |
 //! |---|---|---|
 //! | [`start64`] | `.stage2.entry64` | 64-bit mode, registers as `plan::Start` and [`layout`](crate::layout) say |
-//! | [`start32`] | `.stage2.entry32` | 32-bit protected mode, flat segments, paging off |
+//! | [`start32`] | `.stage2.entry32` | 32-bit protected mode, flat segments, paging off; SEV-SNP starts so |
 //! | [`trampoline`] | `.stage2.trampoline` | real mode, at the start of a page below 1 MiB |
 //! | [`enter`] | `.stage2.trampoline.enter` | 64-bit mode; leaves for the SVSM |
 //!
@@ -27,7 +27,7 @@ use svsm_platform::cpu::cr::{Cr0, Efer};
 use svsm_platform::cpu::msr::Msr;
 
 use crate::exec::Jump;
-use crate::handoff::WireHandoff;
+use crate::handoff::{WireHandoff, WirePlatform};
 use crate::layout::{ENTRY_CR0, ENTRY_CR4, ENTRY_EFER, SWITCH};
 use crate::mailbox::offsets;
 
@@ -80,6 +80,22 @@ const CACHES_OFF: u64 = Cr0::CD.union(Cr0::NW).bits();
 /// What of CR0 can be set while paging is still off.
 const UNPAGED_CR0: u64 = Cr0::PE.bits();
 
+/// SEV, SEV-ES and SEV-SNP in SEV_STATUS.
+const SEV_SNP_IS_ON: u32 = 0b111;
+
+/// The CPUID page of SEV-SNP (56860, "CPUID Reporting").
+mod cpuid_page {
+    pub(super) const MAX_ENTRIES: u32 = 64;
+    pub(super) const HEADER_BYTES: u32 = 16;
+    pub(super) const ENTRY_BYTES: u32 = 48;
+    /// Where an entry has the answer's EBX.
+    pub(super) const EBX: u32 = 28;
+    pub(super) const ENCRYPTION_LEAF: u32 = 0x8000_001f;
+}
+
+/// The termination request of the GHCB MSR protocol: `Reason::BadImage` as `svsm_platform::snp` numbers it.
+const BAD_IMAGE: u32 = 0x100 | 4 << 12 | 2 << 16;
+
 // The descriptors below: flat, accessed already (they are not writable), ring 0.
 const CODE64: u64 = 0x00af_9b00_0000_ffff;
 const DATA: u64 = 0x00cf_9300_0000_ffff;
@@ -113,7 +129,10 @@ pub unsafe extern "C" fn start64<S: Stage2>() -> ! {
 
 /// Where the first CPU starts in 32-bit protected mode with paging off.
 ///
-/// Stage2's prebuilt tables, which the hand-off names, are loaded as they are.
+/// Stage2's prebuilt tables, which the hand-off names, are loaded as they are, unless the image is for SEV-SNP: then all memory
+/// is private while paging is off. SEV_STATUS must say that SEV-SNP is on; the CPUID page, which the hand-off names as well,
+/// says where the C-bit is, and each entry gets it. Where that fails, the machine is ended by the GHCB MSR protocol, set 4,
+/// code 2 (a bad image).
 ///
 /// # Safety
 ///
@@ -127,6 +146,49 @@ pub unsafe extern "C" fn start32<S: Stage2>() -> ! {
         "cli",
         "cld",
         "lgdt 5f",
+        "cmpl ${snp}, {platform}(%edi)",
+        "jne 10f",
+        "mov ${sev_status}, %ecx",
+        "rdmsr",
+        "not %eax",
+        "test ${sev_snp}, %eax",
+        "jnz 9f",
+        // The entry of the CPUID page for the leaf that describes encryption.
+        "mov {cpuid}(%edi), %esi",
+        "test %esi, %esi",
+        "jz 9f",
+        "mov (%esi), %ecx",
+        "cmp ${cpuid_entries}, %ecx",
+        "ja 9f",
+        "add ${cpuid_header}, %esi",
+        "6:",
+        "sub $1, %ecx",
+        "jb 9f",
+        "cmpl ${encryption_leaf}, (%esi)",
+        "lea {cpuid_entry}(%esi), %esi",
+        "jne 6b",
+        // The position of the C-bit, which must lie in the upper half of an entry.
+        "mov {c_bit} - {cpuid_entry}(%esi), %ecx",
+        "and $0x3f, %ecx",
+        "sub $32, %ecx",
+        "jb 9f",
+        "cmp $(51 - 32), %ecx",
+        "ja 9f",
+        "mov $1, %eax",
+        "shl %cl, %eax",
+        // Every present entry of every table.
+        "mov {tables}(%edi), %esi",
+        "mov {tables} + 8(%edi), %ecx",
+        "shr $3, %ecx",
+        "7:",
+        "testb $1, (%esi)",
+        "jz 8f",
+        "or %eax, 4(%esi)",
+        "8:",
+        "add $8, %esi",
+        "sub $1, %ecx",
+        "jnz 7b",
+        "10:",
         "mov {tables}(%edi), %eax",
         "mov %eax, %cr3",
         "mov ${cr4}, %eax",
@@ -140,6 +202,15 @@ pub unsafe extern "C" fn start32<S: Stage2>() -> ! {
         "or ${cr0}, %eax",
         "mov %eax, %cr0",
         "ljmp ${code64}, $3f",
+        // No SVSM can start: all that is left is to say so.
+        "9:",
+        "mov ${ghcb}, %ecx",
+        "mov ${terminate}, %eax",
+        "xor %edx, %edx",
+        "wrmsr",
+        "rep vmmcall",
+        "hlt",
+        "jmp 9b",
         ".code64",
         "3:",
         "mov ${data}, %eax",
@@ -156,6 +227,18 @@ pub unsafe extern "C" fn start32<S: Stage2>() -> ! {
         "5:",
         ".word 5b - 4b - 1",
         ".long 4b",
+        platform = const offset_of!(WireHandoff, platform),
+        snp = const WirePlatform::SEV_SNP.0.get(),
+        sev_status = const Msr::SEV_STATUS.as_u32(),
+        sev_snp = const SEV_SNP_IS_ON,
+        cpuid = const offset_of!(WireHandoff, cpuid),
+        cpuid_entries = const cpuid_page::MAX_ENTRIES,
+        cpuid_header = const cpuid_page::HEADER_BYTES,
+        cpuid_entry = const cpuid_page::ENTRY_BYTES,
+        encryption_leaf = const cpuid_page::ENCRYPTION_LEAF,
+        c_bit = const cpuid_page::EBX,
+        ghcb = const Msr::GHCB.as_u32(),
+        terminate = const BAD_IMAGE,
         tables = const offset_of!(WireHandoff, stage2_tables),
         cr4 = const ENTRY_CR4.bits(),
         efer = const EFER,

@@ -11,9 +11,11 @@ use igvm_defs::{
 use svsm_stage2::plan::{Content, Plan};
 use svsm_stage2::region::Parameter;
 
-use super::native;
-use super::pages::Page;
+use super::pages::{Contents, Page};
+use super::target::Target;
+use super::{native, snp};
 use crate::error::{Error, Result};
+use crate::loader::Loader;
 use crate::manifest::Manifest;
 use crate::{PAGE_BYTES, PAGE_SIZE};
 
@@ -26,22 +28,54 @@ const MAX_REQUIRED_BYTES: u64 = 1 << 31;
 pub(super) const MAX_PAGES: u64 = (1 << 31) / (PAGE_BYTES + 32);
 
 /// Writes the file; `pages` are at most [`MAX_PAGES`].
-pub(super) fn write(manifest: &Manifest, plan: &Plan, pages: &[Page]) -> Result<Vec<u8>> {
+pub(super) fn write(
+    manifest: &Manifest,
+    loader: Loader,
+    targets: &[Target],
+    plan: &Plan,
+    pages: &[Page],
+) -> Result<Vec<u8>> {
+    let all = targets.iter().fold(0, |mask, target| mask | target.mask());
     let mut directives = Vec::new();
     let svsm = plan.handoff.svsm;
-    require(&mut directives, svsm.start().as_u64(), svsm.len_bytes())?;
+    require(
+        &mut directives,
+        all,
+        svsm.start().as_u64(),
+        svsm.len_bytes(),
+    )?;
     for memory in &manifest.required_memory {
-        require(&mut directives, memory.base, memory.size.bytes())?;
+        require(&mut directives, all, memory.base, memory.size.bytes())?;
     }
-    deposit(&mut directives, plan)?;
-    directives.extend(pages.iter().map(|page| IgvmDirectiveHeader::PageData {
-        gpa: page.gpa.as_u64(),
-        compatibility_mask: native::MASK,
-        flags: IgvmPageDataFlags::new(),
-        data_type: IgvmPageDataType::NORMAL,
-        data: page.contents.to_vec(),
+    deposit(&mut directives, all, plan)?;
+    directives.extend(pages.iter().map(|page| {
+        let (data_type, data) = match &page.contents {
+            Contents::File(contents) => (IgvmPageDataType::NORMAL, contents.to_vec()),
+            Contents::Cpuid => (IgvmPageDataType::CPUID_DATA, Vec::new()),
+            Contents::Secrets => (IgvmPageDataType::SECRETS, Vec::new()),
+        };
+        IgvmDirectiveHeader::PageData {
+            gpa: page.gpa.as_u64(),
+            compatibility_mask: page.mask,
+            flags: IgvmPageDataFlags::new(),
+            data_type,
+            data,
+        }
     }));
-    directives.push(native::context(&plan.start));
+    let (mut platforms, mut initialization) = (Vec::new(), Vec::new());
+    for target in targets {
+        match target {
+            Target::Native => {
+                platforms.push(native::platform());
+                directives.push(native::context(&plan.start));
+            }
+            Target::Snp => {
+                platforms.push(snp::platform(loader));
+                initialization.push(snp::policy(&manifest.snp));
+                directives.push(snp::context(&plan.start, &manifest.snp));
+            }
+        }
+    }
 
     // Contexts of native processors came with the second version of the format.
     let page_size = u32::try_from(PAGE_SIZE).map_err(|_| Error::Bug)?;
@@ -49,7 +83,7 @@ pub(super) fn write(manifest: &Manifest, plan: &Plan, pages: &[Page]) -> Result<
         arch: Arch::X64,
         page_size,
     };
-    let file = IgvmFile::new(revision, vec![native::platform()], Vec::new(), directives);
+    let file = IgvmFile::new(revision, platforms, initialization, directives);
     let mut bytes = Vec::new();
     file.and_then(|file| file.serialize(&mut bytes))
         .map_err(|_| Error::Bug)?;
@@ -57,13 +91,18 @@ pub(super) fn write(manifest: &Manifest, plan: &Plan, pages: &[Page]) -> Result<
 }
 
 /// Asks for memory.
-fn require(directives: &mut Vec<IgvmDirectiveHeader>, gpa: u64, bytes: u64) -> Result<()> {
+fn require(
+    directives: &mut Vec<IgvmDirectiveHeader>,
+    mask: u32,
+    gpa: u64,
+    bytes: u64,
+) -> Result<()> {
     let mut done = 0;
     while done < bytes {
         let part = (bytes - done).min(MAX_REQUIRED_BYTES);
         directives.push(IgvmDirectiveHeader::RequiredMemory {
             gpa: gpa + done,
-            compatibility_mask: native::MASK,
+            compatibility_mask: mask,
             number_of_bytes: u32::try_from(part).map_err(|_| Error::Bug)?,
             vtl2_protectable: false,
         });
@@ -73,7 +112,7 @@ fn require(directives: &mut Vec<IgvmDirectiveHeader>, gpa: u64, bytes: u64) -> R
 }
 
 /// Parameter areas: all are declared, filled, and then put into memory.
-fn deposit(directives: &mut Vec<IgvmDirectiveHeader>, plan: &Plan) -> Result<()> {
+fn deposit(directives: &mut Vec<IgvmDirectiveHeader>, mask: u32, plan: &Plan) -> Result<()> {
     let mut inserts = Vec::new();
     let mut fills = Vec::new();
     for placement in &plan.placements {
@@ -100,7 +139,7 @@ fn deposit(directives: &mut Vec<IgvmDirectiveHeader>, plan: &Plan) -> Result<()>
         inserts.push(IgvmDirectiveHeader::ParameterInsert(
             IGVM_VHS_PARAMETER_INSERT {
                 gpa: placement.gpa.start().as_u64(),
-                compatibility_mask: native::MASK,
+                compatibility_mask: mask,
                 parameter_area_index: index,
             },
         ));

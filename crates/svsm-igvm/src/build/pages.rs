@@ -9,6 +9,7 @@ use zerocopy::IntoBytes;
 
 use super::programs::Programs;
 use super::tables;
+use super::target::Target;
 use crate::error::{Error, Result};
 use crate::executable::Executable;
 use crate::report::Kind;
@@ -17,22 +18,42 @@ use crate::{PAGE_BYTES, PAGE_SIZE, PageContents};
 /// A page of the initial memory.
 #[derive(Clone, Debug)]
 pub(super) struct Page {
+    /// The platforms that get it.
+    pub(super) mask: u32,
     pub(super) gpa: Gpa,
-    pub(super) contents: PageContents,
+    pub(super) contents: Contents,
+}
+
+/// What fills a page.
+#[derive(Clone, Debug)]
+pub(super) enum Contents {
+    /// The file.
+    File(Box<PageContents>),
+    /// The security processor, with what it has checked of CPUID.
+    Cpuid,
+    /// The security processor, with keys.
+    Secrets,
 }
 
 /// The pages that the image loads, by rising address.
 ///
 /// Pages of zeros are written out: loaders disagree on how a page without data
 /// is measured.
-pub(super) fn pages(plan: &Plan, programs: &Programs<'_>, archive: &[u8]) -> Result<Vec<Page>> {
+///
+/// `targets` are the image's platforms. All get the same pages, but for the hand-off, which names the platform, and those that
+/// a platform fills in itself.
+pub(super) fn pages(
+    plan: &Plan,
+    targets: &[Target],
+    programs: &Programs<'_>,
+    archive: &[u8],
+) -> Result<Vec<Page>> {
     let mut tables = tables::tables(&plan.stage2)?;
     tables.extend(tables::tables(&plan.svsm)?);
-    let handoff = plan.handoff.encode();
+    let all = targets.iter().fold(0, |mask, target| mask | target.mask());
     let source = Source {
         programs,
         archive,
-        handoff: handoff.as_bytes(),
         tables,
     };
     let mut pages = Vec::new();
@@ -43,8 +64,39 @@ pub(super) fn pages(plan: &Plan, programs: &Programs<'_>, archive: &[u8]) -> Res
     {
         let gpas = placement.gpa.pages(PageSize::Size4K).ok_or(Error::Bug)?;
         for (index, gpa) in (0..).zip(gpas) {
-            let contents = source.page(placement, gpa, index).ok_or(Error::Bug)?;
-            pages.push(Page { gpa, contents });
+            match placement.content {
+                Content::Handoff => {
+                    for target in targets {
+                        let handoff = target.handoff(plan).encode();
+                        pages.push(Page {
+                            mask: target.mask(),
+                            gpa,
+                            contents: Contents::File(Box::new(part(handoff.as_bytes(), index))),
+                        });
+                    }
+                }
+                // An unprotected machine has the memory there, and nobody fills it in.
+                Content::Platform => {
+                    let contents = match placement.region {
+                        Region::Cpuid => Contents::Cpuid,
+                        Region::Secrets => Contents::Secrets,
+                        _ => return Err(Error::Bug),
+                    };
+                    pages.push(Page {
+                        mask: Target::Snp.mask(),
+                        gpa,
+                        contents,
+                    });
+                }
+                _ => {
+                    let page = source.page(placement, gpa, index).ok_or(Error::Bug)?;
+                    pages.push(Page {
+                        mask: all,
+                        gpa,
+                        contents: Contents::File(Box::new(page)),
+                    });
+                }
+            }
         }
     }
     Ok(pages)
@@ -59,7 +111,6 @@ const fn is_loaded(content: Content) -> bool {
 struct Source<'s> {
     programs: &'s Programs<'s>,
     archive: &'s [u8],
-    handoff: &'s [u8],
     tables: BTreeMap<Gpa, PageContents>,
 }
 
@@ -76,9 +127,7 @@ impl Source<'_> {
             },
             Content::Zero => Some([0; PAGE_SIZE]),
             Content::Tables => self.tables.get(&gpa).copied(),
-            Content::Handoff => Some(part(self.handoff, index)),
             Content::Archive { .. } => Some(part(self.archive, index)),
-            // What the platform fills in is not there on an unprotected one.
             _ => None,
         }
     }
@@ -134,6 +183,7 @@ fn kind(placement: &Placement) -> Result<Kind> {
         Region::Parameter(_) => Kind::Parameters,
         Region::Archive => Kind::Archive,
         Region::Tables => Kind::PageTables,
+        Region::Cpuid | Region::Secrets => Kind::Platform,
         _ => return Err(Error::Bug),
     })
 }

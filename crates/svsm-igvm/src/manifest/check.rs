@@ -13,6 +13,9 @@ const MAX_NAME_BYTES: usize = 64;
 /// The largest parameter area. Hosts write at most a few pages.
 const MAX_AREA: Size = Size::new(1 << 20);
 
+/// The bit of a guest policy that the security processor wants set.
+const SNP_POLICY_MUST_BE_ONE: u64 = 1 << 17;
+
 /// What the SVSM's private memory is aligned to, so that large pages map it.
 const LARGE_PAGE_BYTES: u64 = 2 << 20;
 
@@ -36,6 +39,11 @@ pub enum ManifestFault {
     PlatformNotBuilt {
         /// The platform.
         platform: Platform,
+    },
+    /// A guest policy that the security processor refuses.
+    BadPolicy {
+        /// The policy.
+        policy: u64,
     },
     /// An address or a size is not a multiple of the page size.
     NotPages {
@@ -95,6 +103,12 @@ impl fmt::Display for ManifestFault {
                     "images for the platform \"{platform}\" cannot be built yet"
                 )
             }
+            Self::BadPolicy { policy } => {
+                write!(
+                    f,
+                    "bit 17 must be set in a guest policy, and is not in {policy:#x}"
+                )
+            }
             Self::NotPages { value } => {
                 write!(
                     f,
@@ -131,6 +145,14 @@ impl Manifest {
     /// [`Error::Manifest`] names the key and the rule that it breaks.
     pub fn check(&self) -> Result<()> {
         self.check_platforms()?;
+        if self.snp.policy & SNP_POLICY_MUST_BE_ONE == 0 {
+            return Err(at(
+                "snp.policy",
+                ManifestFault::BadPolicy {
+                    policy: self.snp.policy,
+                },
+            ));
+        }
         self.check_memory()?;
         self.check_services()?;
         for (key, area) in self.parameters.wanted() {
@@ -154,7 +176,7 @@ impl Manifest {
         let mut seen = BTreeSet::new();
         for (index, platform) in self.platforms.iter().enumerate() {
             let key = format!("platforms[{index}]");
-            if *platform != Platform::Native {
+            if *platform == Platform::Tdx {
                 return Err(at(
                     key,
                     ManifestFault::PlatformNotBuilt {

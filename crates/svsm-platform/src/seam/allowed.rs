@@ -85,6 +85,15 @@ impl<H: PortCall> PortCall for Allowed<'_, H> {
             .port_write(port, width, value)
             .map_err(Denied::Failed)
     }
+
+    fn port_write_bytes(&mut self, port: u16, bytes: &[u8]) -> Result<(), Self::Error> {
+        if !self.list.has_ports(port, Width::Byte) {
+            return Err(Denied::NotListed);
+        }
+        self.host
+            .port_write_bytes(port, bytes)
+            .map_err(Denied::Failed)
+    }
 }
 
 impl<H: MsrCall> MsrCall for Allowed<'_, H> {
@@ -155,6 +164,8 @@ mod tests {
             host.port_write(0xcf9, Width::Byte, 6),
             Err(Denied::NotListed)
         );
+        assert_eq!(host.port_write_bytes(0xcf9, &[6]), Err(Denied::NotListed));
+        assert_eq!(host.port_write_bytes(0x3f8, &[6, 6]), Ok(()));
         // The last port has no successor to wrap to.
         assert_eq!(host.port_read(0xffff, Width::Byte), Ok(1));
         assert_eq!(host.port_read(0xffff, Width::Word), Err(Denied::NotListed));

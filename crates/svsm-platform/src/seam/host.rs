@@ -74,6 +74,16 @@ pub trait PortCall {
     /// # Errors
     /// Why it was not written.
     fn port_write(&mut self, port: u16, width: Width, value: u32) -> Result<(), Self::Error>;
+
+    /// Writes bytes to a port, one after the other. Where each access is a call to the host, one call may do for many.
+    ///
+    /// # Errors
+    /// Why not all were written; which were is unknown.
+    fn port_write_bytes(&mut self, port: u16, bytes: &[u8]) -> Result<(), Self::Error> {
+        bytes
+            .iter()
+            .try_for_each(|byte| self.port_write(port, Width::Byte, (*byte).into()))
+    }
 }
 
 /// Model-specific registers that the host emulates.
@@ -146,6 +156,7 @@ macro_rules! by_reference {
 by_reference!(PortCall {
     fn port_read(port: u16, width: Width) -> u32;
     fn port_write(port: u16, width: Width, value: u32) -> ();
+    fn port_write_bytes(port: u16, bytes: &[u8]) -> ();
 });
 by_reference!(MsrCall {
     fn msr_read(msr: Msr) -> u64;

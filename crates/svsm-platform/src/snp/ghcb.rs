@@ -277,23 +277,6 @@ impl<'p, I: Insn> Ghcb<'p, I> {
         Ok(high << 32 | low & 0xffff_ffff)
     }
 
-    /// Writes bytes to a port as REP OUTSB does: as many in one exit as the buffer holds.
-    ///
-    /// # Errors
-    /// Why not all were written; how many were is unknown then.
-    pub fn port_write_bytes(&self, port: u16, bytes: &[u8]) -> Result<(), Error> {
-        // OUT, string, repeated, 8 bits, 64-bit addresses, DS.
-        const KIND: u64 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 9 | 3 << 10;
-        for part in bytes.chunks(BUFFER_BYTES) {
-            self.fill_buffer(part);
-            let (info1, count) = (u64::from(port) << 16 | KIND, part.len() as u64);
-            let done = self.ask(code::IOIO, info1, count, &[self.scratch()]);
-            self.clear_buffer(part.len());
-            done?;
-        }
-        Ok(())
-    }
-
     fn fill_buffer(&self, bytes: &[u8]) {
         for (index, chunk) in bytes.chunks(8).take(BUFFER_BYTES / 8).enumerate() {
             let mut word = [0; 8];
@@ -524,6 +507,20 @@ impl<I: Insn> PortCall for Ghcb<'_, I> {
         self.ask(code::IOIO, info1, 0, &[(Field::Rax, value)])
             .map(drop)
     }
+
+    /// As REP OUTSB does: as many in one exit as the buffer holds.
+    fn port_write_bytes(&mut self, port: u16, bytes: &[u8]) -> Result<(), Error> {
+        // OUT, string, repeated, 8 bits, 64-bit addresses, DS.
+        const KIND: u64 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 9 | 3 << 10;
+        for part in bytes.chunks(BUFFER_BYTES) {
+            self.fill_buffer(part);
+            let (info1, count) = (u64::from(port) << 16 | KIND, part.len() as u64);
+            let done = self.ask(code::IOIO, info1, count, &[self.scratch()]);
+            self.clear_buffer(part.len());
+            done?;
+        }
+        Ok(())
+    }
 }
 
 /// The size of operand and address in the exit information of a port access.
@@ -612,4 +609,3 @@ impl<I: Insn> CpuidCall for Ghcb<'_, I> {
         })
     }
 }
-
