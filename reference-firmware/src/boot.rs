@@ -1,6 +1,7 @@
 //! From the first instruction to user mode, in order.
 
 use svsm_log::Verdict;
+use svsm_platform::addr::GpaRange;
 use svsm_platform::encryption::Encryption;
 use svsm_platform::percpu::CpuIndex;
 use svsm_platform::seam::{Reason, Terminate};
@@ -23,10 +24,14 @@ pub(crate) extern "sysv64" fn boot(handoff: *const u8) -> ! {
         // Without a hand-off there is neither a log nor a way to switch off.
         machine::terminator().fatal(Reason::BadImage)
     };
-    machine::know_ports(&handoff);
+    machine::know(&handoff);
+    let free = match machine::begin(&handoff) {
+        Ok(free) => free,
+        Err(failure) => machine::terminator().fatal(failure.reason()),
+    };
     log::open(Console::open(), handoff.debug);
     info!(public, "the SVSM starts");
-    match bring_up(&handoff) {
+    match bring_up(&handoff, free) {
         Ok(()) => user::work(),
         Err(error) => {
             error!(public, "the SVSM cannot start: {}", error);
@@ -36,11 +41,11 @@ pub(crate) extern "sysv64" fn boot(handoff: *const u8) -> ! {
     }
 }
 
-fn bring_up(handoff: &Handoff) -> Result<(), Failure> {
+fn bring_up(handoff: &Handoff, free: GpaRange) -> Result<(), Failure> {
     let encryption = handoff
         .run_time
         .map_or(Encryption::None, |run_time| run_time.encryption);
-    memory::take_over(handoff, encryption).map_err(Failure::Memory)?;
+    memory::take_over(handoff, free, encryption).map_err(Failure::Memory)?;
     log::remember(Console::open(), handoff.debug);
     let (free, total) = memory::memory().map_err(Failure::Memory)?.free_and_total();
     info!(public, "{} of {} KiB are free", free >> 10, total >> 10);
@@ -58,8 +63,8 @@ fn bring_up(handoff: &Handoff) -> Result<(), Failure> {
         cpu::features(),
         rate.as_u64() / 1_000_000
     );
-    let own = interrupt::set_up().map_err(|_| Failure::Apic)?;
-    interrupt::measure_timer().map_err(|_| Failure::Apic)?;
+    let own = interrupt::set_up().map_err(Failure::Apic)?;
+    interrupt::measure_timer().map_err(|_| Failure::Timer)?;
     let count = smp::survey(handoff, own).map_err(Failure::Others)?;
     user::begin(handoff).map_err(Failure::User)?;
     let missing = smp::start_others(handoff).map_err(Failure::Others)?;
@@ -78,8 +83,10 @@ enum Failure {
     Memory(svsm_mm::Error),
     /// The platform does not do what it must.
     Platform(svsm_platform::Error),
-    /// There is no x2APIC.
-    Apic,
+    /// There is no x2APIC, or the host does not say which.
+    Apic(interrupt::NoApic),
+    /// The timer does not run.
+    Timer,
     /// The other CPUs cannot be started.
     Others(smp::Failure),
     /// There is no user mode to enter.

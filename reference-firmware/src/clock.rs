@@ -3,7 +3,7 @@
 use core::hint;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use svsm_platform::cpu::cpuid::{self, Processor};
+use svsm_platform::cpu::cpuid;
 use svsm_platform::native::{self, CounterClock, Tsc};
 use svsm_platform::once::OnceCell;
 use svsm_platform::seam::{Clock, Hertz};
@@ -19,9 +19,9 @@ static CLOCK: OnceCell<CounterClock<Tsc>> = OnceCell::new();
 /// # Errors
 /// Neither does.
 pub(crate) fn set_up() -> svsm_platform::Result<Hertz> {
-    let rate = match cpuid::tsc_rate(&Processor) {
+    let rate = match cpuid::tsc_rate(&machine::Source) {
         Some(rate) => rate,
-        None => native::calibrate(&mut machine::host(), &Tsc)?,
+        None => native::calibrate(&mut machine::Host, &Tsc)?,
     };
     let _ = CLOCK.set(CounterClock::new(Tsc, rate));
     Ok(rate)

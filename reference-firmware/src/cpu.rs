@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use svsm_log::FrameStack;
 use svsm_platform::addr::Gva;
-use svsm_platform::cpu::cpuid::{Features, Processor};
+use svsm_platform::cpu::cpuid::Features;
 use svsm_platform::cpu::cr::{Cr4, Efer};
 use svsm_platform::cpu::insn;
 use svsm_platform::cpu::msr::Msr;
@@ -22,7 +22,7 @@ use svsm_platform::percpu::{CpuIndex, CpuSlot, CpuSource, GsIndex, PerCpu};
 use svsm_syscall::entry::SyscallMsrs;
 
 use crate::smp::MAX_CPUS;
-use crate::{log, memory};
+use crate::{log, machine, memory};
 
 use tables::Tables;
 
@@ -123,6 +123,12 @@ pub(crate) fn settle(index: CpuIndex) -> svsm_mm::Result<()> {
     unsafe { Protection::plan(features()).apply() };
     // SAFETY: the bits let programs use XMM registers, which the kernel does not touch.
     unsafe { insn::write_cr4(insn::read_cr4() | Cr4::OSFXSR | Cr4::OSXMMEXCPT) };
+    if machine::is_snp() {
+        // SAFETY: the kernel uses no instruction that this changes; programs get to write their own bases.
+        unsafe { insn::write_cr4(insn::read_cr4() | Cr4::FSGSBASE) };
+        // Programs that use `SYSCALL` raise #UD, which has no gap before the kernel's stack: `user::is_call`.
+        return Ok(());
+    }
     let efer = Efer::from_bits_retain(insn::rdmsr(Msr::EFER)) | Efer::SCE;
     // SAFETY: the bit switches `SYSCALL` on, which no program can use before the registers below are set.
     unsafe { insn::wrmsr(Msr::EFER, efer.bits()) };
@@ -189,7 +195,7 @@ pub(crate) fn features() -> Features {
     if let Some(features) = FEATURES.value() {
         return *features;
     }
-    let features = Features::of(&Processor);
+    let features = Features::of(&machine::Source);
     let _ = FEATURES.set(features);
     features
 }

@@ -4,14 +4,12 @@ use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use svsm_irq::Vector;
-use svsm_irq::apic::{
-    Apic, ApicId, Command, Divide, LocalApic, ModeError, Target, TimerMode, X2Apic,
-};
+use svsm_irq::apic::{Apic, ApicId, Command, Divide, LocalApic, Target, TimerMode, X2Apic};
 use svsm_irq::entry::TrapFrame;
-use svsm_platform::native::Host;
 use svsm_platform::once::OnceCell;
 
-use crate::{clock, machine, user};
+use crate::machine::{self, Host, HostError};
+use crate::{clock, user};
 
 /// Wakes a CPU that has something to run.
 pub(crate) const WAKE: u8 = 0xe0;
@@ -28,21 +26,36 @@ static SLICE: OnceCell<NonZeroU32> = OnceCell::new();
 const SLICE_US: u32 = 10_000;
 
 /// Why the APIC was not reached.
-pub(crate) type Error = <X2Apic<Host<'static>> as LocalApic>::Error;
+pub(crate) type Error = <X2Apic<Host> as LocalApic>::Error;
 
 /// The APIC of this CPU, which [`set_up`] has put into x2APIC mode.
-pub(crate) const fn apic() -> Apic<X2Apic<Host<'static>>> {
-    Apic::new(X2Apic::new(machine::host()))
+pub(crate) const fn apic() -> Apic<X2Apic<Host>> {
+    Apic::new(X2Apic::new(Host))
 }
 
-/// Makes the APIC of this CPU take interrupts, and answers with its identity.
+/// Why there is no APIC to use.
+#[derive(Clone, Copy, Debug, defmt::Format)]
+pub(crate) enum NoApic {
+    /// It does not go into the mode that all of this relies on.
+    Mode,
+    /// The host does not say which it is.
+    Host(HostError),
+}
+
+/// Makes the APIC of this CPU take interrupts where those come, and answers with its identity.
 ///
 /// # Errors
-/// It does not go into the mode that all of this relies on.
-pub(crate) fn set_up() -> Result<ApicId, ModeError<Error>> {
-    let mut apic = Apic::new(X2Apic::enable(machine::host())?);
-    apic.enable(vector(SPURIOUS)).map_err(ModeError::Access)?;
-    apic.id().map_err(ModeError::Access)
+/// There is none to use.
+pub(crate) fn set_up() -> Result<ApicId, NoApic> {
+    if !machine::takes_interrupts() {
+        let id = machine::snp::apic_id();
+        return id
+            .map(ApicId::new)
+            .map_err(|error| NoApic::Host(HostError::Snp(error)));
+    }
+    let mut apic = Apic::new(X2Apic::enable(Host).map_err(|_| NoApic::Mode)?);
+    apic.enable(vector(SPURIOUS)).map_err(NoApic::Host)?;
+    apic.id().map_err(NoApic::Host)
 }
 
 /// Measures the timer against the clock, once: all CPUs' timers run alike.
@@ -50,6 +63,9 @@ pub(crate) fn set_up() -> Result<ApicId, ModeError<Error>> {
 /// # Errors
 /// Which access did not happen.
 pub(crate) fn measure_timer() -> Result<(), Error> {
+    if !machine::takes_interrupts() {
+        return Ok(());
+    }
     let mut apic = apic();
     apic.start_counting(Divide::By16)?;
     clock::spin_us(SLICE_US);
@@ -64,6 +80,9 @@ pub(crate) fn measure_timer() -> Result<(), Error> {
 /// # Errors
 /// Which access did not happen.
 pub(crate) fn start_ticks() -> Result<(), Error> {
+    if !machine::takes_interrupts() {
+        return Ok(());
+    }
     let slice = SLICE.value().copied().unwrap_or(NonZeroU32::MAX);
     apic().start_timer(vector(TIMER), TimerMode::Periodic(slice), Divide::By16)
 }

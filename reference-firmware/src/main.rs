@@ -24,6 +24,8 @@ mod entry; // the first instruction
 #[cfg(target_os = "none")]
 mod image; // who wrote a log record
 #[cfg(target_os = "none")]
+mod intercept; // what the host intercepts of a protected machine
+#[cfg(target_os = "none")]
 mod interrupt; // local APICs and vectors
 #[cfg(target_os = "none")]
 mod machine; // the platform below us

@@ -6,6 +6,7 @@
 mod heap;
 mod stack;
 
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
 use svsm_mm::frame::{Buddy, Frame, FrameMeta, FrameSource, Order};
@@ -43,17 +44,17 @@ pub(crate) struct Memory {
 
 static MEMORY: OnceCell<Memory> = OnceCell::new();
 
-/// Takes over the private region.
+/// Takes over the private region, of which `free` is not in use yet.
 ///
 /// # Errors
 /// What about the hand-off's free memory or page tables cannot be used.
 pub(crate) fn take_over(
     handoff: &Handoff,
+    free: GpaRange,
     encryption: svsm_platform::encryption::Encryption,
 ) -> svsm_mm::Result<()> {
     let bug = svsm_mm::Error::Bug;
     let page = PageSize::Size4K.bytes();
-    let free = handoff.heap.gpa_range();
     // From the end: the heap, and before it the frames' bookkeeping.
     let heap_bytes = free.len_bytes() / HEAP_SHARE / page * page;
     let meta_bytes =
@@ -159,6 +160,21 @@ impl Memory {
             let _ = (&self.frames).give(refused.frame);
             refused.error
         })
+    }
+
+    /// Two pages that become the platform's for good: one for any use, and one that may be a save area.
+    ///
+    /// # Errors
+    /// There are none.
+    pub(crate) fn platform_pages(&self) -> svsm_mm::Result<(Gpa, Gpa)> {
+        // Of two pages that lie side by side, the second never starts 2 MiB.
+        let frame =
+            ManuallyDrop::new((&self.frames).take(Order::new(1).ok_or(svsm_mm::Error::Bug)?)?);
+        let first = frame.base();
+        let second = first
+            .checked_add(PageSize::Size4K.bytes())
+            .ok_or(svsm_mm::Error::Bug)?;
+        Ok((first, second))
     }
 
     /// The value of CR3 for kernel code that belongs to no process.

@@ -15,15 +15,17 @@ use svsm_platform::addr::{Gpa, Gva};
 use svsm_platform::claim::Claim;
 use svsm_platform::once::OnceCell;
 use svsm_platform::percpu::CpuIndex;
+use svsm_platform::snp::vmsa::LongMode;
 use svsm_stage2::ApFault;
 use svsm_stage2::ap::{ApStart, StartSignal, Timing};
 use svsm_stage2::handoff::Handoff;
+use svsm_stage2::layout;
 use svsm_stage2::mailbox::{Mailbox, Order};
 use svsm_stage2::params::{self, Madt};
 use svsm_stage2::region::Parameter;
 
 use crate::memory::{self, Stack};
-use crate::{areas, clock, cpu, interrupt};
+use crate::{areas, clock, cpu, interrupt, machine};
 
 /// More CPUs than this are left alone.
 pub(crate) const MAX_CPUS: usize = 64;
@@ -92,6 +94,9 @@ pub(crate) fn survey(handoff: &Handoff, own: ApicId) -> Result<usize, Failure> {
 /// There is no memory for one, or the image has no trampoline that can be reached.
 pub(crate) fn start_others(handoff: &Handoff) -> Result<usize, Failure> {
     let ids = IDS.value().map_or(&[][..], Vec::as_slice);
+    if machine::is_snp() {
+        return start_others_by_host(ids);
+    }
     let at = core::ptr::with_exposed_provenance::<Mailbox>(handoff.mailbox.gva().as_u64() as usize);
     // SAFETY: the builder mapped a cleared page for the mailbox, which is made of atomics; it stays for ever.
     let mailbox = unsafe { &*at };
@@ -126,6 +131,42 @@ pub(crate) fn start_others(handoff: &Handoff) -> Result<usize, Failure> {
                 {
                     return Ok(ids.len() - online());
                 }
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// The same where the host starts CPUs from save areas.
+fn start_others_by_host(ids: &[ApicId]) -> Result<usize, Failure> {
+    let memory = memory::memory().map_err(Failure::Memory)?;
+    let bug = Failure::Memory(svsm_mm::Error::Bug);
+    let entry = Gva::new((ap_entry as *const ()).addr() as u64).ok_or(bug)?;
+    let mut missing = 0;
+    for (index, id) in (0..).zip(ids).skip(1) {
+        // The CPU keeps its stack for ever.
+        let stack = ManuallyDrop::new(Stack::new().map_err(Failure::Memory)?);
+        let start = LongMode {
+            rip: entry.as_u64(),
+            rsp: stack.top().as_u64(),
+            rdi: u64::from(index),
+            rsi: 0,
+            cr3: memory.kernel_cr3().bits(),
+            cr0: layout::ENTRY_CR0,
+            cr4: layout::ENTRY_CR4,
+            efer: layout::ENTRY_EFER,
+        };
+        let (ghcb, area) = memory.platform_pages().map_err(Failure::Memory)?;
+        let cpu = CpuIndex::new(index);
+        match machine::snp::start_cpu(cpu, id.as_u32(), &start, ghcb, area) {
+            Ok(()) if arrives(index.into()) => {}
+            Ok(()) => {
+                missing += 1;
+                error!(public, "CPU {} does not arrive", index);
+            }
+            Err(error) => {
+                missing += 1;
+                error!(public, "CPU {} does not start: {}", index, error);
             }
         }
     }
@@ -194,7 +235,7 @@ unsafe extern "sysv64" fn ap_entry() -> ! {
 
 extern "sysv64" fn begin(index: u64) -> ! {
     let index = CpuIndex::new(u32::try_from(index).unwrap_or(u32::MAX));
-    match cpu::settle(index).is_ok() && interrupt::set_up().is_ok() {
+    match cpu::settle(index).is_ok() && machine::arrive(index) && interrupt::set_up().is_ok() {
         true => {
             ARRIVED.fetch_or(1 << index.as_u32(), Ordering::Release);
             info!(public, "CPU {} is up", index.as_u32());

@@ -8,13 +8,27 @@ use svsm_log::PanicLocation;
 use svsm_platform::cpu::insn;
 use svsm_platform::seam::{Reason, Terminate};
 
-use crate::{areas, cpu, interrupt, machine, panic, user};
+use crate::{areas, cpu, intercept, interrupt, machine, panic, user};
 
-/// What the firmware does with vectors.
+/// What the firmware does with vectors on an unprotected machine.
 pub(crate) enum Handler {}
 
+/// What it does with them where the host must not see registers: reading one that the host intercepts would be #VC.
+pub(crate) enum ProtectedHandler {}
+
+impl TrapHandler for ProtectedHandler {
+    const GS_BASE: GsBase = GsBase::Instruction;
+
+    fn handle(frame: &mut TrapFrame) {
+        Handler::handle(frame);
+    }
+
+    fn lost(frame: &TrapFrame) -> ! {
+        Handler::lost(frame)
+    }
+}
+
 impl TrapHandler for Handler {
-    // A host that intercepts RDMSR is a matter of protected platforms.
     const GS_BASE: GsBase = GsBase::Msr;
 
     fn handle(frame: &mut TrapFrame) {
@@ -25,8 +39,16 @@ impl TrapHandler for Handler {
             Some(Cause::Exception(Exception::NMI)) if panic::is_ending() => cpu::halt(),
             // A host may send NMIs whenever it likes; nobody here has asked for one.
             Some(Cause::Exception(Exception::NMI)) => interrupt::count_unasked(),
-            // This stack is the CPU's: the program's end must wait until it is on its own.
-            Some(Cause::Exception(Exception::DB)) if frame.from_user() => user::doom(frame),
+            // These stacks are the CPU's: the program's end must wait until it is on its own.
+            Some(Cause::Exception(Exception::DB)) if frame.from_user() => {
+                user::doom(Exception::DB, frame)
+            }
+            Some(Cause::Exception(Exception::VC)) if intercept::emulate(frame) => {}
+            Some(Cause::Exception(Exception::VC)) if frame.from_user() => {
+                user::doom(Exception::VC, frame)
+            }
+            Some(Cause::Exception(Exception::VC)) => intercept::fatal(frame),
+            Some(Cause::Exception(Exception::UD)) if user::is_call(frame) => user::serve(frame),
             Some(Cause::Exception(exception)) if exception.at_any_instruction() => {
                 fatal(exception, frame)
             }
@@ -46,7 +68,7 @@ impl TrapHandler for Handler {
 }
 
 /// An exception of the kernel's that nobody expected.
-fn fatal(exception: Exception, frame: &TrapFrame) -> ! {
+pub(crate) fn fatal(exception: Exception, frame: &TrapFrame) -> ! {
     let mut message = panic::Text::new();
     let _ = write!(
         message,

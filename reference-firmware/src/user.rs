@@ -7,7 +7,6 @@ mod space; // its memory
 mod task; // who runs where
 mod verdict; // how it all went
 
-use core::sync::atomic::Ordering;
 use svsm_irq::Exception;
 use svsm_irq::entry::TrapFrame;
 
@@ -16,9 +15,10 @@ use svsm_platform::once::OnceCell;
 use svsm_stage2::handoff::Handoff;
 use svsm_syscall::abi::SysError;
 use svsm_syscall::archive::Archive;
+use svsm_syscall::memory::{self, UserSlice};
 use svsm_syscall::task::TaskId;
 
-use crate::areas;
+use crate::{areas, machine};
 use process::Process;
 
 pub(crate) use call::{Handler, serve};
@@ -52,10 +52,7 @@ pub(crate) fn start_first() -> Result<(), SysError> {
 /// Ends the process that raised an exception; called on the stack of its own task.
 pub(crate) fn kill(exception: Exception, frame: &TrapFrame) {
     task::with_current(|task| {
-        let (exception, at) = match task.doomed().load(Ordering::Relaxed) {
-            0 => (exception, frame.rip),
-            at => (Exception::DB, at),
-        };
+        let (exception, at) = task.doom().get().unwrap_or((exception, frame.rip));
         warn!(
             public,
             "a process is ended: {} with error code {=u64:#x} at {=u64:#x}",
@@ -67,12 +64,36 @@ pub(crate) fn kill(exception: Exception, frame: &TrapFrame) {
     });
 }
 
-/// Sees to the end of the process that raised #DB, which is handled on a stack that no task may leave: the program goes on
-/// where nothing is ever mapped, and the fault of that ends it.
-pub(crate) fn doom(frame: &mut TrapFrame) {
-    task::with_current(|task| task.doomed().store(frame.rip.max(1), Ordering::Relaxed));
+/// Sees to the end of the process that raised an exception which is handled on a stack that no task may leave: the program goes
+/// on where nothing is ever mapped, and the fault of that ends it.
+pub(crate) fn doom(exception: Exception, frame: &mut TrapFrame) {
+    task::with_current(|task| task.doom().set(exception, frame.rip));
     frame.rip = 0;
     frame.rflags &= !RFlags::TF.bits();
+}
+
+/// `SYSCALL`, where it is no instruction: between it and the kernel's stack there are instructions at which a host could raise an
+/// exception, and an exception of its own kind leads to the same place without such a gap.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
+/// Whether the program that raised #UD meant to call the kernel; the frame then says so.
+pub(crate) fn is_call(frame: &mut TrapFrame) -> bool {
+    if !machine::is_snp() || instruction(frame) != Some(SYSCALL) {
+        return false;
+    }
+    // What the instruction leaves in registers.
+    frame.rip = frame.rip.wrapping_add(SYSCALL.len() as u64);
+    (frame.rcx, frame.r11) = (frame.rip, frame.rflags);
+    frame.vector = TrapFrame::SYSCALL_INSTRUCTION;
+    true
+}
+
+/// The first two bytes of the instruction at which a program was interrupted.
+pub(crate) fn instruction(frame: &TrapFrame) -> Option<[u8; 2]> {
+    let mut bytes = [0; 2];
+    let at = UserSlice::new(frame.rip, bytes.len() as u64).ok()?;
+    memory::read_exact(&call::caller().memory, at, &mut bytes).ok()?;
+    frame.from_user().then_some(bytes)
 }
 
 /// The programs that came with the image.

@@ -27,7 +27,7 @@ Examples:
   cargo xtask boot --debug-image --gdb 1234
   cargo xtask boot --image some.igvm")]
 pub(crate) struct Args {
-    /// The machine to run on. SEV-SNP and TDX are not built yet.
+    /// The machine to run on. TDX is not built yet.
     #[arg(long, value_enum, default_value_t = Platform::Native)]
     platform: Platform,
     /// How many processors.
@@ -63,6 +63,8 @@ pub(crate) struct Args {
 enum Platform {
     /// An unprotected PC.
     Native,
+    /// SEV-SNP, the SVSM at VMPL0.
+    Snp,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]

@@ -9,8 +9,9 @@ use svsm_platform::cpu::descriptor::{GdtTable, IdtTable, Tss, TssLength};
 use svsm_platform::cpu::insn;
 use svsm_platform::once::OnceCell;
 
+use crate::machine;
 use crate::memory::Stack;
-use crate::trap::Handler;
+use crate::trap::{Handler, ProtectedHandler};
 
 /// The gates, the same for all CPUs.
 static IDT: OnceCell<Box<IdtTable>> = OnceCell::new();
@@ -78,7 +79,11 @@ unsafe impl Sync for Tables {}
 fn idt() -> &'static IdtTable {
     if IDT.value().is_none() {
         let mut table = Box::new(IdtTable::new());
-        idt::fill::<Handler>(&mut table);
+        if machine::is_snp() {
+            idt::fill::<ProtectedHandler>(&mut table);
+        } else {
+            idt::fill::<Handler>(&mut table);
+        }
         // Another CPU may have been faster; its table is the same.
         let _ = IDT.set(table);
     }

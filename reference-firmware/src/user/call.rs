@@ -199,7 +199,7 @@ fn with_path<R>(
     then(memory::read_str(&caller.memory, path, &mut buffer)?)
 }
 
-fn caller() -> Caller {
+pub(super) fn caller() -> Caller {
     // SAFETY: the lower half of a process's address space maps memory of its program and nothing else, to which the kernel has no
     // references, and the trap handler looks faults up in the exception table. The process stays on its address space for the
     // whole call: a switch away from it ends with one back to it.

@@ -5,8 +5,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use svsm_irq::Exception;
 use svsm_irq::entry::TrapFrame;
 use svsm_platform::cpu::insn;
 use svsm_platform::irq::{IrqCtl, LocalIrq};
@@ -24,7 +25,7 @@ use super::process::Process;
 use super::space::Start;
 use crate::memory::{self, Stack};
 use crate::smp::MAX_CPUS;
-use crate::{clock, cpu, interrupt, smp};
+use crate::{clock, cpu, interrupt, machine, smp};
 
 /// The most tasks, ended ones that nobody has asked for included.
 const MAX_TASKS: usize = 64;
@@ -38,7 +39,7 @@ static TASKS: OnceCell<Box<SpinLock<Tasks, LocalIrq>>> = OnceCell::new();
 /// What a process runs as.
 pub(crate) struct Task {
     saved: Saved,
-    doomed: AtomicU64,
+    doom: Doom,
     stack: Stack,
     start: Start,
     process: Process,
@@ -61,9 +62,31 @@ impl Task {
         &self.process
     }
 
-    /// Where the program was when it was doomed; 0 if it was not.
-    pub(crate) const fn doomed(&self) -> &AtomicU64 {
-        &self.doomed
+    /// Whether its end is decided.
+    pub(crate) const fn doom(&self) -> &Doom {
+        &self.doom
+    }
+}
+
+/// The end of a program that has been decided and has yet to come.
+#[derive(Debug, Default)]
+pub(crate) struct Doom {
+    at: AtomicU64,
+    vector: AtomicU8,
+}
+
+impl Doom {
+    /// The program raised `exception` at `rip`.
+    pub(crate) fn set(&self, exception: Exception, rip: u64) {
+        self.vector.store(exception.as_u8(), Ordering::Relaxed);
+        self.at.store(rip.max(1), Ordering::Relaxed);
+    }
+
+    /// What it raised, and where.
+    pub(crate) fn get(&self) -> Option<(Exception, u64)> {
+        let at = self.at.load(Ordering::Relaxed);
+        let exception = Exception::new(self.vector.load(Ordering::Relaxed))?;
+        (at != 0).then_some((exception, at))
     }
 }
 
@@ -105,7 +128,7 @@ pub(crate) fn spawn(
             fpu: UnsafeCell::new(FpuArea::new()),
             bases: UnsafeCell::new(UserBases::default()),
         },
-        doomed: AtomicU64::new(0),
+        doom: Doom::default(),
         stack,
         start,
         process,
@@ -151,7 +174,12 @@ pub(crate) fn work() -> ! {
             }
             None => {
                 bury();
-                insn::sti_hlt();
+                if machine::takes_interrupts() {
+                    insn::sti_hlt();
+                } else {
+                    insn::pause();
+                    wake_sleepers();
+                }
             }
         }
     }
@@ -195,15 +223,17 @@ pub(crate) fn leave(why: Leave) {
 
 /// Wakes those whose time has come, and lets the next one run if the interrupted one has had its share.
 pub(crate) fn tick(frame: &TrapFrame) {
-    let now = Ticks::new(clock::now_ns());
-    loop {
-        let Some(cpu) = tasks().and_then(|tasks| tasks.lock().expire(now)) else {
-            break;
-        };
-        tell(cpu);
-    }
+    wake_sleepers();
     if frame.from_user() {
         leave(Leave::Yield);
+    }
+}
+
+/// Wakes those whose time has come.
+fn wake_sleepers() {
+    let now = Ticks::new(clock::now_ns());
+    while let Some(cpu) = tasks().and_then(|tasks| tasks.lock().expire(now)) {
+        tell(cpu);
     }
 }
 
@@ -290,7 +320,7 @@ extern "sysv64" fn begin(_: u64) -> ! {
         entry: entry.as_u64(),
         stack: stack.as_u64(),
         argument: 0,
-        interrupts: true,
+        interrupts: machine::takes_interrupts(),
     }
     .frame();
     // SAFETY: `frame` made it for user mode; `run_on_cpu` loaded the process's address space, GS is the kernel's, and this
@@ -301,6 +331,7 @@ extern "sysv64" fn begin(_: u64) -> ! {
 /// A CPU has something to run; if it is another one, it may be asleep.
 fn tell(cpu: CpuIndex) {
     if cpu != cpu::index()
+        && machine::takes_interrupts()
         && let Some(id) = smp::apic_id(cpu)
     {
         interrupt::wake(id);

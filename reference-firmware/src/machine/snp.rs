@@ -1,0 +1,268 @@
+//! SEV-SNP: the page by which each CPU talks to the host, and memory that has to be taken into use.
+//!
+//! The window of the hand-off has a slot for the GHCB page of each CPU, and behind those a few more for each, through which
+//! pages of the guest are reached. The SVSM's own memory is reached by its linear mapping.
+#![expect(
+    unsafe_code,
+    reason = "shares memory with the host, and takes memory into use"
+)]
+
+use core::mem::ManuallyDrop;
+use core::ptr::{NonNull, with_exposed_provenance, with_exposed_provenance_mut};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use svsm_mm::table::Processor as Tlb;
+use svsm_mm::window::{TempWindow, Window};
+use svsm_platform::addr::{Gpa, GpaRange, Gva, PageSize};
+use svsm_platform::cpu::insn;
+use svsm_platform::cpu::msr::Msr;
+use svsm_platform::encryption::{Encryption, Visibility};
+use svsm_platform::level::Vmpl;
+use svsm_platform::once::OnceCell;
+use svsm_platform::percpu::CpuIndex;
+use svsm_platform::seam::{PageState, Reason};
+use svsm_platform::snp::insn::{Processor, RmpSize};
+use svsm_platform::snp::vmsa::{LongMode, SaveArea};
+use svsm_platform::snp::{
+    self, CpuidPage, Error, GhcbPage, HvFeatures, MsrProtocol, Pages, Reach, SevFeatures,
+    SevStatus, Terminator, VcpuOrder,
+};
+use svsm_stage2::handoff::{Handoff, WindowArea};
+
+use super::Failure;
+use crate::cpu;
+use crate::smp::MAX_CPUS;
+
+const PAGE: u64 = PageSize::Size4K.bytes();
+
+/// The way to the host.
+pub(crate) type Ghcb = snp::Ghcb<'static, Processor>;
+
+/// What later stages need of the hand-off.
+struct Machine {
+    cpuid: CpuidPage<'static>,
+    window: WindowArea,
+    encryption: Encryption,
+    linear: Linear,
+    features: SevFeatures,
+}
+
+static MACHINE: OnceCell<Machine> = OnceCell::new();
+/// The address of each CPU's GHCB page; 0 if it has none yet.
+static GHCBS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
+/// Features with which the SVSM's level can run.
+const SUPPORTED: SevFeatures = SevFeatures::TRANSPARENT;
+/// What the host must be able to do.
+const NEEDED: HvFeatures = HvFeatures::SNP.union(HvFeatures::AP_CREATION);
+
+/// Makes the host answer, and takes the free memory of the private region into use: all but the first page, by which this CPU
+/// talks to the host from now on.
+pub(super) fn begin(handoff: &Handoff) -> Result<GpaRange, Failure> {
+    protocol().sev_info()?.version()?;
+    let host = protocol().features()?;
+    let features = SevStatus::from_bits(insn::rdmsr(Msr::SEV_STATUS)).features();
+    features.check(SUPPORTED).map_err(Failure::Features)?;
+    if !host.contains(NEEDED) {
+        return Err(Failure::Features(Reason::MissingFeature));
+    }
+    let machine = know(handoff, features).ok_or(Failure::Image)?;
+    let free = handoff.heap.gpa_range();
+    let page = GpaRange::page_of(free.start(), PageSize::Size4K).ok_or(Failure::Image)?;
+    let rest = GpaRange::from_bounds(page.end(), free.end()).ok_or(Failure::Image)?;
+    // SAFETY: the page is of the free part of the private region, where no Rust object is yet.
+    unsafe { protocol().change_page(page.start(), false) }?;
+    assign(machine, CpuIndex::BOOT, page.start()).ok_or(Failure::Image)?;
+    register(CpuIndex::BOOT)?;
+    own_pages(machine)
+        .make_private(rest)
+        .map_err(|stopped| stopped.cause)?;
+    Ok(rest)
+}
+
+fn know(handoff: &Handoff, features: SevFeatures) -> Option<&'static Machine> {
+    let area = handoff.cpuid?;
+    let at = with_exposed_provenance::<u8>(area.gva().as_u64() as usize);
+    // SAFETY: the builder mapped the page read-only, it is private, and it stays for ever.
+    let bytes = unsafe { core::slice::from_raw_parts(at, PAGE as usize) };
+    let _ = MACHINE.set(Machine {
+        cpuid: CpuidPage::new(bytes)?,
+        window: handoff.window,
+        encryption: handoff.run_time?.encryption,
+        linear: Linear {
+            gpa: GpaRange::from_bounds(handoff.tables.gpa(), handoff.heap.gpa_range().end())?,
+            gva: handoff.tables.gva(),
+        },
+        features,
+    });
+    MACHINE.value()
+}
+
+/// Gives a CPU its page: `page` is shared with the host, and mapped in the CPU's slot.
+fn assign(machine: &Machine, cpu: CpuIndex, page: Gpa) -> Option<()> {
+    let slot = window(machine, cpu.as_u32().into(), 1)?;
+    // SAFETY: nothing but GHCB pages is shown by these slots, and those are accessed as what they are.
+    let shown = unsafe { slot.map(page, Visibility::Shared) }.ok()?;
+    // It is shown for good.
+    let _ = ManuallyDrop::new(shown);
+    let _ = ManuallyDrop::new(slot);
+    GHCBS
+        .get(cpu.as_usize())?
+        .store(page.as_u64(), Ordering::Release);
+    Some(())
+}
+
+/// The window of `count` pages from slot `first` on.
+fn window(machine: &Machine, first: u64, count: u32) -> Option<TempWindow<Tlb>> {
+    let pages = machine.window.gva.checked_add(first * PAGE)?;
+    let entries = machine.window.table.checked_add(first * 8)?;
+    if first + u64::from(count) > machine.window.slots.into() {
+        return None;
+    }
+    // SAFETY: the hand-off was checked: these entries translate these pages, and nothing is in them yet. Each slot is one CPU's.
+    unsafe {
+        TempWindow::new(
+            pointer(entries)?.cast(),
+            pointer(pages)?,
+            count,
+            machine.encryption,
+            Tlb,
+        )
+    }
+    .ok()
+}
+
+fn pointer(at: Gva) -> Option<NonNull<u8>> {
+    NonNull::new(with_exposed_provenance_mut(at.as_u64() as usize))
+}
+
+/// Tells the host which page is this CPU's, which must be this one.
+fn register(cpu: CpuIndex) -> Result<(), Error> {
+    let page = GHCBS
+        .get(cpu.as_usize())
+        .and_then(|page| Gpa::new(page.load(Ordering::Acquire)))
+        .ok_or(Error::Request)?;
+    protocol().register_ghcb(page)
+}
+
+/// Makes this CPU, which has just started, able to talk to the host.
+///
+/// # Errors
+/// The host does not take its page.
+pub(crate) fn arrive(cpu: CpuIndex) -> Result<(), Error> {
+    register(cpu)
+}
+
+const fn protocol() -> MsrProtocol<Processor> {
+    MsrProtocol::new(Processor)
+}
+
+/// What ends the machine.
+pub(super) const fn terminator() -> Terminator<Processor> {
+    Terminator::new(Processor)
+}
+
+/// The way to the host from this CPU, once it has one.
+pub(crate) fn ghcb() -> Option<Ghcb> {
+    let cpu = cpu::index();
+    let machine = MACHINE.value()?;
+    let at = Gpa::new(GHCBS.get(cpu.as_usize())?.load(Ordering::Acquire))?;
+    if at == Gpa::ZERO {
+        return None;
+    }
+    let shown = machine
+        .window
+        .gva
+        .checked_add(u64::from(cpu.as_u32()) * PAGE)?;
+    // SAFETY: `assign` mapped the page there for good; it is made of atomics.
+    let page = unsafe { pointer(shown)?.cast::<GhcbPage>().as_ref() };
+    // SAFETY: `assign` and `register` made it this CPU's. Interrupts are masked at this level, and handlers of what cannot be
+    // masked do not talk to the host, unless they end the machine.
+    Some(unsafe { Ghcb::new(page, at, Processor) })
+}
+
+/// What the processor can do.
+pub(crate) fn cpuid() -> Option<CpuidPage<'static>> {
+    MACHINE.value().map(|machine| machine.cpuid)
+}
+
+/// The SVSM's own page tables and free memory, where they are mapped for good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Linear {
+    gpa: GpaRange,
+    gva: Gva,
+}
+
+// SAFETY: the hand-off was checked: the range is mapped linearly and as private, in large pages where those fit.
+unsafe impl Reach for Linear {
+    fn reaches_large(&self) -> bool {
+        true
+    }
+
+    fn reach<R>(&mut self, page: Gpa, size: RmpSize, run: impl FnOnce(Gva) -> R) -> Option<R> {
+        let wanted = GpaRange::page_of(page, size.page_size())?;
+        if !self.gpa.contains_range(&wanted) {
+            return None;
+        }
+        let offset = page.checked_offset_from(self.gpa.start())?;
+        Some(run(self.gva.checked_add(offset)?))
+    }
+}
+
+/// Changes pages of the SVSM's own memory.
+fn own_pages(machine: &Machine) -> Pages<'static, Processor, Linear> {
+    // SAFETY: whoever is asked here to change a page holds its frame, or is the first to have it.
+    unsafe { Pages::new(Processor, ghcb(), machine.linear) }
+}
+
+/// Has another CPU start at `start`, at this level. It gets the page `ghcb`, and starts from the save area `area`: two free pages
+/// of the SVSM's own, which it keeps.
+///
+/// # Errors
+/// What the host or the processor refuses. The pages are then nobody's.
+pub(crate) fn start_cpu(
+    cpu: CpuIndex,
+    apic_id: u32,
+    start: &LongMode,
+    ghcb_page: Gpa,
+    area: Gpa,
+) -> Result<(), Error> {
+    let machine = MACHINE.value().ok_or(Error::Request)?;
+    let mut pages = own_pages(machine);
+    let page = |page| GpaRange::page_of(page, PageSize::Size4K).ok_or(Error::Request);
+    pages
+        .make_shared(page(ghcb_page)?)
+        .map_err(|stopped| stopped.cause)?;
+    assign(machine, cpu, ghcb_page).ok_or(Error::Request)?;
+
+    let image = SaveArea::long_mode(Vmpl::Vmpl0, machine.features, start);
+    let offset = area.checked_offset_from(machine.linear.gpa.start());
+    let at = offset
+        .and_then(|offset| machine.linear.gva.checked_add(offset))
+        .and_then(pointer)
+        .ok_or(Error::NotMapped { page: area })?;
+    // SAFETY: the page is the caller's to give, mapped, and as long as the image.
+    unsafe { at.cast::<[u64; 512]>().write_volatile(*image.words()) };
+    pages.adjust(
+        area,
+        RmpSize::Size4K,
+        Vmpl::Vmpl1,
+        svsm_platform::seam::Rights::empty(),
+        true,
+    )?;
+    let order = VcpuOrder::Create(area);
+    let host = ghcb().ok_or(Error::Request)?;
+    // SAFETY: the state was just made for the entry of a CPU of this SVSM, which has its own stack.
+    unsafe { host.create_vcpu(apic_id, Vmpl::Vmpl0, machine.features.bits(), order) }
+}
+
+/// The identity of the local APIC of this CPU, as the host tells it.
+///
+/// # Errors
+/// It does not.
+pub(crate) fn apic_id() -> Result<u32, Error> {
+    use svsm_platform::seam::CpuidCall;
+
+    let mut host = ghcb().ok_or(Error::Request)?;
+    Ok(host.cpuid(0xb, 0)?.edx)
+}
