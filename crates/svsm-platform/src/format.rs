@@ -2,6 +2,11 @@
 
 use defmt::{Format, Formatter, write};
 
+#[cfg(feature = "snp")]
+use crate::snp::{
+    SevFeatures,
+    vmsa::{Event, ExitCode, VintrCtrl},
+};
 use crate::{
     addr::{AddrRange, Address, Gpa, Gva, Hpa},
     claim::Claim,
@@ -42,6 +47,14 @@ hexadecimal! {
     Features: bits as "Features({=u32:#x})";
     Rights: bits as "Rights({=u8:#x})";
     IdtEntry: handler as "IdtEntry(to {=u64:#x})";
+}
+
+#[cfg(feature = "snp")]
+hexadecimal! {
+    SevFeatures: bits as "SevFeatures({=u64:#x})";
+    VintrCtrl: bits as "VintrCtrl({=u64:#x})";
+    Event: bits as "Event({=u64:#x})";
+    ExitCode: as_u64 as "ExitCode({=u64:#x})";
 }
 
 impl<A: Address + Format> Format for AddrRange<A> {

@@ -9,11 +9,12 @@ pub mod ghcb; // the shared page and the exits made with it
 pub mod insn; // the instruction leaf
 pub mod msr; // requests that fit into a register
 mod pages;
+pub mod secrets; // keys of the channel to the security processor
 mod status;
 mod terminate;
 pub mod vmsa; // registers of a virtual CPU
 
-pub use cpuid::{CpuidPage, MAX_CPUID_ENTRIES};
+pub use cpuid::{CpuState, CpuidEntry, CpuidOfCpu, CpuidPage};
 pub use error::{Error, Failure, Instruction, Refusal};
 pub use ghcb::{Ghcb, GhcbPage, VcpuOrder};
 pub use msr::{MsrProtocol, SevInfo, Termination};

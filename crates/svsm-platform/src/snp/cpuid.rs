@@ -1,81 +1,267 @@
-//! The CPUID page: what the security processor has checked of the host's answers (56860, "CPUID Reporting").
+//! The CPUID page: answers that the host proposed and the security processor checked (56860, "CPUID Page").
+//!
+//! It stands for the CPUID instruction, which the host answers: [`CpuidPage`] is a [`Cpuid`], so that
+//! [`Features::of`](crate::cpu::cpuid::Features::of) and its kin read it. The page has one answer for all CPUs. What differs from
+//! CPU to CPU is zero in it (APIC ids) or as after a reset (what follows from CR4 and XCR0), until a CPU's own values are filled
+//! in with [`CpuidPage::of_cpu`].
+
+use core::fmt;
+
+use zerocopy::{
+    FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned,
+    little_endian::{U32, U64},
+};
 
 use crate::{
-    cpu::cpuid::{Cpuid, Registers},
+    cpu::{
+        cpuid::{Cpuid, Registers},
+        cr::{Cr4, Xcr0},
+    },
     encryption::BitPosition,
 };
 
-const HEADER_BYTES: usize = 16;
-const ENTRY_BYTES: usize = 48;
-/// The most entries that a page has.
-pub const MAX_CPUID_ENTRIES: usize = 64;
-
-/// The leaf that describes memory encryption.
+/// Encrypted memory: the leaf that only this page answers truly.
 const ENCRYPTION: u32 = 0x8000_001f;
-/// The leaf that describes the state that XSAVE saves.
-const EXTENDED_STATE: u32 = 0xd;
+/// Topology of AMD processors.
+const TOPOLOGY: u32 = 0x8000_001e;
+/// XSAVE.
+const XSAVE: u32 = 0xd;
 
-/// A CPUID page: the only source about the processor for code that must not believe its host.
-///
-/// What the page does not list is zero. Nothing of it depends on the processor that asks: an APIC id, or the size of the state
-/// that XCR0 enables, is answered as the page has it.
-#[derive(Clone, Copy, Debug)]
-pub struct CpuidPage<'a> {
-    entries: &'a [[u8; ENTRY_BYTES]],
+/// One answer of the page.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct CpuidEntry {
+    /// The leaf.
+    pub eax_in: U32,
+    /// The subleaf.
+    pub ecx_in: U32,
+    /// XCR0 when it was asked; matters to leaf Dh alone.
+    pub xcr0_in: U64,
+    /// `IA32_XSS` when it was asked; matters to leaf Dh alone.
+    pub xss_in: U64,
+    /// EAX of the answer.
+    pub eax: U32,
+    /// EBX of the answer.
+    pub ebx: U32,
+    /// ECX of the answer.
+    pub ecx: U32,
+    /// EDX of the answer.
+    pub edx: U32,
+    reserved: U64,
+}
+const _: () = assert!(size_of::<CpuidEntry>() == 48);
+
+impl CpuidEntry {
+    /// The answer `registers` to a leaf and subleaf.
+    #[must_use]
+    pub const fn new(leaf: u32, subleaf: u32, registers: Registers) -> Self {
+        Self {
+            eax_in: U32::new(leaf),
+            ecx_in: U32::new(subleaf),
+            xcr0_in: U64::ZERO,
+            xss_in: U64::ZERO,
+            eax: U32::new(registers.eax),
+            ebx: U32::new(registers.ebx),
+            ecx: U32::new(registers.ecx),
+            edx: U32::new(registers.edx),
+            reserved: U64::ZERO,
+        }
+    }
+
+    /// The answer.
+    #[must_use]
+    pub const fn registers(&self) -> Registers {
+        Registers {
+            eax: self.eax.get(),
+            ebx: self.ebx.get(),
+            ecx: self.ecx.get(),
+            edx: self.edx.get(),
+        }
+    }
+
+    /// Whether the answer counts for its question. The sizes of leaf Dh were asked for with some set of components enabled; the
+    /// entry for the smallest set is taken and its size computed anew.
+    const fn is_usable(&self) -> bool {
+        let sized = self.eax_in.get() == XSAVE && self.ecx_in.get() < 2;
+        !sized || (matches!(self.xcr0_in.get(), 0 | 1 | 3) && self.xss_in.get() == 0)
+    }
 }
 
-impl<'a> CpuidPage<'a> {
-    /// The page in `bytes`; `None` if it is too short for as many entries as it says, or says more than a page has.
+/// What precedes the entries.
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Header {
+    count: U32,
+    reserved_04: U32,
+    reserved_08: U64,
+}
+const _: () = assert!(size_of::<Header>() == 16);
+
+/// All of it.
+#[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Wire {
+    header: Header,
+    entries: [CpuidEntry; CpuidPage::MAX_ENTRIES],
+    rest: [u8; 1008],
+}
+const _: () = assert!(size_of::<Wire>() == 4096);
+
+/// The answers of a CPUID page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CpuidPage<'p> {
+    entries: &'p [CpuidEntry],
+}
+
+impl<'p> CpuidPage<'p> {
+    /// As many entries as a page can have.
+    pub const MAX_ENTRIES: usize = 64;
+    /// Bit 28 of EAX of leaf 8000001Fh: an SVSM is there, and MSR C001F000h tells the calling area. No processor sets it.
+    pub const SVSM_PRESENT: u32 = 1 << 28;
+
+    /// The page in `bytes`, which must be private memory that the security processor filled, and that nobody writes.
     ///
-    /// The memory is private, and nobody writes it.
+    /// `None` if it has more entries than a page can have or than `bytes` have room for, or if its reserved fields are not zero.
     #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Option<Self> {
-        let (count, _) = bytes.split_first_chunk::<4>()?;
-        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
-        let (entries, _) = bytes.get(HEADER_BYTES..)?.as_chunks::<ENTRY_BYTES>();
-        if count > MAX_CPUID_ENTRIES {
+    pub fn new(bytes: &'p [u8]) -> Option<Self> {
+        let (header, rest) = Header::ref_from_prefix(bytes).ok()?;
+        let count = usize::try_from(header.count.get()).ok()?;
+        let reserved = header.reserved_04.get() != 0 || header.reserved_08.get() != 0;
+        if reserved || count > Self::MAX_ENTRIES {
             return None;
         }
-        Some(Self {
-            entries: entries.get(..count)?,
-        })
+        let (entries, _) = <[CpuidEntry]>::ref_from_prefix_with_elems(rest, count).ok()?;
+        Some(Self { entries })
     }
 
-    /// Where page-table entries have the C-bit; `None` if the page does not say so.
+    /// A page of these entries; `None` if they are too many.
+    #[must_use]
+    pub const fn from_entries(entries: &'p [CpuidEntry]) -> Option<Self> {
+        if entries.len() <= Self::MAX_ENTRIES {
+            Some(Self { entries })
+        } else {
+            None
+        }
+    }
+
+    /// The entries.
+    #[must_use]
+    pub const fn entries(&self) -> &'p [CpuidEntry] {
+        self.entries
+    }
+
+    /// The answer to a leaf and, where the leaf has some, subleaf, as it stands in the page: also what the host told of one CPU.
+    #[must_use]
+    pub fn entry(&self, leaf: u32, subleaf: u32) -> Option<&'p CpuidEntry> {
+        let mut candidates = self
+            .entries
+            .iter()
+            .filter(|entry| entry.eax_in.get() == leaf && entry.is_usable());
+        if is_indexed(leaf) {
+            candidates.find(|entry| entry.ecx_in.get() == subleaf)
+        } else {
+            candidates.next()
+        }
+    }
+
+    /// The position of the C-bit; `None` if the page does not tell one that can be.
+    ///
+    /// The host cannot lie here. A wrong position from elsewhere would make the SVSM show it what should be private.
     #[must_use]
     pub fn c_bit(&self) -> Option<BitPosition> {
-        let leaf = self.raw(ENCRYPTION, 0);
+        let leaf = self.leaf(ENCRYPTION, 0);
+        let [low, ..] = leaf.ebx.to_le_bytes();
         let sev = leaf.eax & 1 << 1 != 0;
-        BitPosition::new((leaf.ebx & 0x3f).to_le_bytes()[0]).filter(|_| sev)
+        BitPosition::new(low & 0x3f).filter(|_| sev)
     }
 
-    /// All that the page lists: leaf, subleaf and answer.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, u32, Registers)> {
-        self.entries.iter().map(|entry| {
-            let entry = Entry(entry);
-            (entry.word(0), entry.word(4), entry.registers())
-        })
+    /// How many privilege levels there are.
+    #[must_use]
+    pub fn levels(&self) -> u8 {
+        let [_, high, ..] = self.leaf(ENCRYPTION, 0).ebx.to_le_bytes();
+        high >> 4
     }
 
-    /// The entry for a leaf.
-    fn find(&self, leaf: u32, subleaf: u32) -> Option<Entry<'a>> {
-        self.entries.iter().map(Entry).find(|entry| {
-            // The size of the enabled state is listed for one choice of XCR0 and XSS.
-            let first_state = leaf == EXTENDED_STATE && subleaf <= 1;
-            let choice = !first_state || matches!(entry.word(8), 1 | 3) && entry.word(16) == 0;
-            entry.word(0) == leaf && (!is_indexed(leaf) || entry.word(4) == subleaf) && choice
-        })
+    /// The page with what one CPU adds to it.
+    #[must_use]
+    pub const fn of_cpu(self, cpu: CpuState) -> CpuidOfCpu<'p> {
+        CpuidOfCpu { page: self, cpu }
+    }
+
+    /// Writes the page that a guest below an SVSM gets: the same answers, and [`Self::SVSM_PRESENT`].
+    pub fn write_for_guest(&self, page: &mut [u8; 4096]) {
+        let page: &mut Wire = zerocopy::transmute_mut!(page);
+        page.zero();
+        page.header.count = U32::new(self.entries.len().try_into().unwrap_or(0));
+        for (to, from) in page.entries.iter_mut().zip(self.entries) {
+            *to = *from;
+            if to.eax_in.get() == ENCRYPTION {
+                to.eax |= U32::new(Self::SVSM_PRESENT);
+            }
+        }
+    }
+
+    /// Leaf Dh for these enabled components: a size in EBX follows from the sizes of the components, which are entries too.
+    fn xsave(&self, subleaf: u32, xcr0: Xcr0, xss: u64) -> Registers {
+        let Some(mut answer) = self.entry(XSAVE, subleaf).map(CpuidEntry::registers) else {
+            return Registers::default();
+        };
+        // XSAVEC or XSAVES; without them there is no compacted form that could have a size.
+        let has_compacted = answer.eax & (1 << 1 | 1 << 3) != 0;
+        match subleaf {
+            0 => answer.ebx = self.area(xcr0.bits(), false),
+            1 if has_compacted => answer.ebx = self.area(xcr0.bits() | xss, true),
+            1 => answer.ebx = 0,
+            _ => {}
+        }
+        answer
+    }
+
+    /// The length of an XSAVE area with these components, in bytes (AMD64 Architecture Programmer's Manual Volume 4, "XSAVE
+    /// Area").
+    fn area(&self, components: u64, compacted: bool) -> u32 {
+        /// Legacy state and header.
+        const BASE: u32 = 0x240;
+        let sizes = (2..63)
+            .filter(|component| components >> component & 1 == 1)
+            .filter_map(|component| self.entry(XSAVE, component))
+            .map(CpuidEntry::registers);
+        if compacted {
+            sizes.fold(BASE, |end, component| {
+                // Bit 1 of ECX: starts on a 64-byte bound.
+                let start = if component.ecx & 1 << 1 == 0 {
+                    end
+                } else {
+                    end.checked_next_multiple_of(64).unwrap_or(u32::MAX)
+                };
+                start.saturating_add(component.eax)
+            })
+        } else {
+            sizes.fold(BASE, |end, component| {
+                end.max(component.ebx.saturating_add(component.eax))
+            })
+        }
     }
 }
 
 impl Cpuid for CpuidPage<'_> {
+    /// The answer as it holds on every CPU: APIC ids are zero, and CR4, XCR0 and `IA32_XSS` are those after a reset.
     fn raw(&self, leaf: u32, subleaf: u32) -> Registers {
-        self.find(leaf, subleaf)
-            .map_or_else(Registers::default, |entry| entry.registers())
+        self.of_cpu(CpuState::RESET).raw(leaf, subleaf)
     }
 }
 
-/// Whether the answer depends on the subleaf.
+impl fmt::Debug for CpuidPage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CpuidPage")
+            .field("entries", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the subleaf matters to a leaf.
 const fn is_indexed(leaf: u32) -> bool {
     matches!(
         leaf,
@@ -99,85 +285,76 @@ const fn is_indexed(leaf: u32) -> bool {
     )
 }
 
-struct Entry<'a>(&'a [u8; ENTRY_BYTES]);
+/// What CPUID takes from the state of one CPU.
+///
+/// The registers are our own facts. The identifiers come from the host and are its word: use them to name a CPU to the host, and
+/// never to find memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuState {
+    /// CR4: tells whether XSAVE and protection keys are switched on.
+    pub cr4: Cr4,
+    /// XCR0: decides how long an XSAVE area is.
+    pub xcr0: Xcr0,
+    /// `IA32_XSS`: decides how long a compacted XSAVE area is.
+    pub xss: u64,
+    /// The x2APIC identifier.
+    pub apic_id: u32,
+    /// The core, as leaf 8000001Eh tells it in EBX.
+    pub core_id: u8,
+    /// The node, as leaf 8000001Eh tells it in ECX.
+    pub node_id: u8,
+}
 
-impl Entry<'_> {
-    fn word(&self, offset: usize) -> u32 {
-        let bytes = self.0.get(offset..).and_then(<[u8]>::first_chunk::<4>);
-        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
-    }
+impl CpuState {
+    /// A CPU after a reset, whose identifiers are all zero.
+    pub const RESET: Self = Self {
+        cr4: Cr4::empty(),
+        xcr0: Xcr0::X87,
+        xss: 0,
+        apic_id: 0,
+        core_id: 0,
+        node_id: 0,
+    };
+}
 
-    fn registers(&self) -> Registers {
-        Registers {
-            eax: self.word(24),
-            ebx: self.word(28),
-            ecx: self.word(32),
-            edx: self.word(36),
+/// A CPUID page as one CPU answers it.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuidOfCpu<'p> {
+    page: CpuidPage<'p>,
+    cpu: CpuState,
+}
+
+impl Cpuid for CpuidOfCpu<'_> {
+    fn raw(&self, leaf: u32, subleaf: u32) -> Registers {
+        let Self { page, cpu } = self;
+        if leaf == XSAVE {
+            return page.xsave(subleaf, cpu.xcr0, cpu.xss);
         }
+        let Some(mut answer) = page.entry(leaf, subleaf).map(CpuidEntry::registers) else {
+            return Registers::default();
+        };
+        match (leaf, subleaf) {
+            (1, _) => {
+                // The field has eight bits; larger identifiers are told by leaf Bh.
+                answer.ebx = answer.ebx & 0x00ff_ffff | cpu.apic_id << 24;
+                set(&mut answer.ecx, 27, cpu.cr4.contains(Cr4::OSXSAVE));
+            }
+            (7, 0) => set(&mut answer.ecx, 4, cpu.cr4.contains(Cr4::PKE)),
+            (0xb | 0x1f | 0x8000_0026, _) => answer.edx = cpu.apic_id,
+            (TOPOLOGY, _) => {
+                answer.eax = cpu.apic_id;
+                answer.ebx = answer.ebx & !0xff | u32::from(cpu.core_id);
+                answer.ecx = answer.ecx & !0xff | u32::from(cpu.node_id);
+            }
+            _ => {}
+        }
+        answer
     }
+}
+
+const fn set(word: &mut u32, bit: u32, value: bool) {
+    *word = *word & !(1 << bit) | (value as u32) << bit;
 }
 
 #[cfg(test)]
-mod tests {
-    extern crate std;
-
-    use std::vec::Vec;
-
-    use super::*;
-
-    fn page(count: u32, entries: &[[u32; 10]]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        bytes.extend(count.to_le_bytes());
-        bytes.extend([0; 12]);
-        for entry in entries {
-            bytes.extend(entry.iter().flat_map(|word| word.to_le_bytes()));
-            bytes.extend([0; 8]);
-        }
-        bytes.resize(4096, 0);
-        bytes
-    }
-
-    #[test]
-    fn leaves_are_found_by_what_distinguishes_them() {
-        let bytes = page(
-            4,
-            &[
-                [0, 7, 0, 0, 0, 0, 0xd, 1, 2, 3],
-                [7, 1, 0, 0, 0, 0, 9, 9, 9, 9],
-                [7, 0, 0, 0, 0, 0, 4, 5, 6, 7],
-                [0xd, 0, 7, 0, 0, 0, 1, 1, 1, 1],
-            ],
-        );
-        let page = CpuidPage::new(&bytes).unwrap();
-        // Leaf 0 has no subleaves, whatever the page says.
-        assert_eq!(page.raw(0, 0).eax, 0xd);
-        assert_eq!(page.raw(7, 0).ebx, 5);
-        assert_eq!(page.raw(7, 2), Registers::default());
-        // A size for another XCR0 is none for the one that counts.
-        assert_eq!(page.raw(0xd, 0), Registers::default());
-        assert_eq!(page.iter().count(), 4);
-    }
-
-    #[test]
-    fn a_c_bit_needs_sev_and_a_place() {
-        for (eax, ebx, found) in [
-            (2, 51, Some(51)),
-            (2, 0x33 | 0xfc0, Some(51)),
-            (2, 31, None),
-            (2, 52, None),
-            (0, 51, None),
-        ] {
-            let bytes = page(1, &[[0x8000_001f, 0, 0, 0, 0, 0, eax, ebx, 0, 0]]);
-            let c_bit = CpuidPage::new(&bytes).unwrap().c_bit();
-            assert_eq!(c_bit.map(BitPosition::as_u8), found);
-        }
-    }
-
-    #[test]
-    fn pages_that_cannot_be_are_refused() {
-        assert!(CpuidPage::new(&page(65, &[])).is_none());
-        assert!(CpuidPage::new(&page(64, &[])).is_some());
-        assert!(CpuidPage::new(page(1, &[]).get(..20).unwrap()).is_none());
-        assert!(CpuidPage::new(&[]).is_none());
-    }
-}
+mod tests;

@@ -1,6 +1,10 @@
 //! What of SEV is on.
 
-use crate::seam::Reason;
+use crate::{
+    addr::Gpa,
+    encryption::{BitPosition, Encryption},
+    seam::Reason,
+};
 
 bitflags::bitflags! {
     /// SEV_FEATURES of a save area: what a level runs with (AMD64 Architecture Programmer's Manual Volume 2, "SEV-SNP Features").
@@ -47,22 +51,29 @@ bitflags::bitflags! {
 
 impl SevFeatures {
     /// Features that work without the guest's help.
+    ///
+    /// A Secure TSC is none of them: whoever makes save areas has to put its scale and offset into each.
     pub const TRANSPARENT: Self = Self::SNP_ACTIVE
         .union(Self::DEBUG_SWAP)
         .union(Self::PREVENT_HOST_IBS)
         .union(Self::BTB_ISOLATION)
-        .union(Self::SECURE_TSC)
         .union(Self::PMC_VIRTUALIZATION)
         .union(Self::IBS_VIRTUALIZATION)
         .union(Self::SMT_PROTECTION)
         .union(Self::IBPB_ON_ENTRY);
 
-    /// Passes if nothing is on but what `supported` names.
+    /// What is on and not in `supported`, unknown bits included: to say why [`check`](Self::check) did not pass.
+    #[must_use]
+    pub const fn unsupported(self, supported: Self) -> Self {
+        self.difference(supported)
+    }
+
+    /// Passes if nothing is on but what `supported` names. Bits that nobody knows yet do not pass.
     ///
     /// # Errors
     /// [`Reason::MissingFeature`]: a feature needs a guest that knows it, or SEV-SNP is off.
     pub const fn check(self, supported: Self) -> Result<(), Reason> {
-        if self.contains(Self::SNP_ACTIVE) && supported.contains(self) {
+        if self.contains(Self::SNP_ACTIVE) && self.unsupported(supported).is_empty() {
             Ok(())
         } else {
             Err(Reason::MissingFeature)
@@ -93,6 +104,30 @@ impl SevStatus {
     pub const fn features(self) -> SevFeatures {
         SevFeatures::from_bits_retain(self.0 >> 2)
     }
+
+    /// How addresses say private or shared here: by the C-bit at the position that the
+    /// [CPUID page](super::CpuidPage::c_bit) tells, or by the boundary in VIRTUAL_TOM (MSR C001_0135h). `None` if what counts is
+    /// not given, so that no default ever takes its place.
+    #[must_use]
+    pub const fn encryption(
+        self,
+        c_bit: Option<BitPosition>,
+        virtual_tom: Option<Gpa>,
+    ) -> Option<Encryption> {
+        if self.0 & 1 == 0 {
+            return Some(Encryption::None);
+        }
+        if self.is_snp() && self.features().contains(SevFeatures::VTOM) {
+            return match virtual_tom {
+                Some(top) => Some(Encryption::Vtom(top)),
+                None => None,
+            };
+        }
+        match c_bit {
+            Some(bit) => Some(Encryption::CBit(bit)),
+            None => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -116,5 +151,27 @@ mod tests {
                 .check(SevFeatures::TRANSPARENT);
             assert_eq!(checked.is_ok(), passes, "{bits:#x}");
         }
+    }
+    #[test]
+    fn refusals_can_be_explained() {
+        let features = SevStatus::from_bits(0b111 | 1 << 5 | 1 << 11 | 1 << 40).features();
+        let known = SevFeatures::TRANSPARENT | SevFeatures::SECURE_TSC;
+        let extra = SevFeatures::RESTRICTED_INJECTION | SevFeatures::from_bits_retain(1 << 38);
+        assert_eq!(features.unsupported(known), extra);
+        assert_eq!(features.check(known), Err(Reason::MissingFeature));
+        assert_eq!(features.check(known | extra), Ok(()));
+    }
+
+    #[test]
+    fn what_decides_between_private_and_shared_has_no_default() {
+        let bit = BitPosition::new(51);
+        let top = Gpa::new(1 << 46);
+        let of = |bits| SevStatus::from_bits(bits).encryption(bit, top);
+        assert_eq!(of(0), Some(Encryption::None));
+        assert_eq!(of(0b1011), bit.map(Encryption::CBit));
+        assert_eq!(of(0b0111), bit.map(Encryption::CBit));
+        assert_eq!(of(0b1111), top.map(Encryption::Vtom));
+        assert_eq!(SevStatus::from_bits(0b0111).encryption(None, top), None);
+        assert_eq!(SevStatus::from_bits(0b1111).encryption(bit, None), None);
     }
 }
