@@ -63,10 +63,13 @@ pub fn run(name: &str) -> Result {
         "snp-shared-access-to-private" => snp::shared_access_to_private(),
         "snp-lower-level-writes" => snp::lower_level_writes(),
         "snp-terminate" => snp::terminate(),
-        _ => Err(Failed {
-            what: "there is no such guest",
-            got: 0,
-        }),
+        _ => match name.strip_prefix("snp-lie-") {
+            Some(fault) => snp::lie(fault),
+            None => Err(Failed {
+                what: "there is no such guest",
+                got: 0,
+            }),
+        },
     }
 }
 

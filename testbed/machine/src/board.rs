@@ -316,6 +316,13 @@ impl Slot {
         })
     }
 
+    /// How many exits there were, of whatever reason.
+    #[must_use]
+    pub fn exits(&self) -> u64 {
+        let counts = Reason::ALL.map(|reason| self.counters.exits(reason));
+        counts.into_iter().fold(0, u64::wrapping_add)
+    }
+
     /// Counts an exit; only for the CPU itself.
     pub fn count_exit(&self, reason: Reason) {
         if let Some(counter) = self.counters.exits.get(reason as usize) {

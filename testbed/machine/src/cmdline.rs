@@ -1,10 +1,12 @@
 //! L0's command line.
 //!
 //! ```text
-//! memory=<bytes>[K|M|G]  platform=native|snp  [-- <the guest's command line>]
+//! memory=<bytes>[K|M|G]  platform=native|snp  [faults=<set> [seed=<number>]]  [script=<steps>]  [-- <the guest's command line>]
 //! ```
 
+use crate::liar::Liar;
 use core::fmt;
+use svsm_sim::fault::{Faults, ParseError, Platforms, Schedule};
 
 /// What a run was asked to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,12 @@ pub struct Options<'a> {
     pub memory: Option<u64>,
     /// The architecture that the guest sees.
     pub platform: Platform,
+    /// Lies that the host tells again and again.
+    pub faults: Faults,
+    /// From which number it is drawn when.
+    pub seed: u64,
+    /// Lies that it tells once, each at its event; as text that was read once already.
+    pub script: &'a str,
     /// What an image's command-line parameter is filled with.
     pub guest: &'a str,
 }
@@ -45,6 +53,8 @@ pub enum OptionError {
     Unknown(usize),
     /// An option whose value makes no sense; its number, counted from zero.
     Value(usize),
+    /// Faults that cannot be: the number of the word, counted from zero, and what is wrong.
+    Fault(usize, ParseError),
 }
 
 impl fmt::Display for OptionError {
@@ -52,6 +62,7 @@ impl fmt::Display for OptionError {
         match self {
             Self::Unknown(word) => write!(f, "word {word} of the command line is no option"),
             Self::Value(word) => write!(f, "word {word} of the command line has a bad value"),
+            Self::Fault(word, error) => write!(f, "word {word} of the command line: {error}"),
         }
     }
 }
@@ -71,6 +82,9 @@ impl<'a> Options<'a> {
         let mut options = Self {
             memory: None,
             platform: Platform::Native,
+            faults: Faults::NONE,
+            seed: 0,
+            script: "",
             guest,
         };
         for (index, word) in own.split_ascii_whitespace().enumerate() {
@@ -81,12 +95,41 @@ impl<'a> Options<'a> {
                 Some(("platform", "native")) => options.platform = Platform::Native,
                 Some(("platform", "snp")) => options.platform = Platform::Snp,
                 Some(("platform", _)) => return Err(OptionError::Value(index)),
+                Some(("faults", value)) => {
+                    let faults = value.parse();
+                    options.faults = faults.map_err(|error| OptionError::Fault(index, error))?;
+                }
+                Some(("seed", value)) => {
+                    options.seed = value.parse().map_err(|_| OptionError::Value(index))?;
+                }
+                Some(("script", value)) => {
+                    Schedule::script(value).map_err(|error| OptionError::Fault(index, error))?;
+                    options.script = value;
+                }
                 // The words that QEMU's own loaders add.
                 Some(("initrd" | "BOOT_IMAGE", _)) => {}
                 _ => return Err(OptionError::Unknown(index)),
             }
         }
         Ok(options)
+    }
+}
+
+impl Options<'_> {
+    /// The host that lies as the options say, on their platform.
+    #[must_use]
+    pub fn liar(&self) -> Liar {
+        let platform = match self.platform {
+            Platform::Native => Platforms::NATIVE,
+            Platform::Snp => Platforms::SNP,
+        };
+        let seeded = match self.faults.on(platform) {
+            Faults::NONE => Schedule::HONEST,
+            faults => Schedule::seeded(faults, self.seed),
+        };
+        // It was read once already, so that this does not fail.
+        let script = Schedule::script(self.script).unwrap_or(Schedule::HONEST);
+        Liar::new(script, seeded)
     }
 }
 
@@ -112,12 +155,31 @@ mod tests {
             Ok(Options {
                 memory: Some(256 << 20),
                 platform: Platform::Native,
+                faults: Faults::NONE,
+                seed: 0,
+                script: "",
                 guest: "quiet -- x"
             })
         );
         assert_eq!(Options::parse("").unwrap().memory, None);
         assert_eq!(Options::parse("-- only this").unwrap().guest, "only this");
         assert_eq!(Options::parse("memory=4096").unwrap().memory, Some(4096));
+    }
+
+    #[test]
+    fn lies_are_chosen() {
+        let options = Options::parse("platform=snp faults=time,-reset seed=7 script=remap@3");
+        let options = options.unwrap();
+        assert_eq!((options.faults.len(), options.seed), (2, 7));
+        assert!(!options.liar().is_honest());
+        // What takes SEV-SNP is not drawn without it.
+        let native = Options::parse("faults=messages").unwrap();
+        assert!(native.liar().is_honest());
+        assert!(matches!(
+            Options::parse("faults=moon"),
+            Err(OptionError::Fault(0, ParseError::Unknown { at: 0 }))
+        ));
+        assert!(Options::parse("script=remap").is_err());
     }
 
     #[test]

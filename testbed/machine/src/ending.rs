@@ -2,6 +2,7 @@
 
 use crate::deliver::Undeliverable;
 use core::fmt;
+use svsm_sim::ghcb::Termination;
 
 /// The end of a run, as L0 saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum Ending {
         /// The port.
         port: u16,
     },
+    /// The host reset the machine, as a lying one may.
+    Button,
     /// A CPU gave up: a triple fault.
     Shutdown,
     /// An exception could not be delivered, which ends in shutdown.
@@ -85,7 +88,7 @@ impl Ending {
     pub const fn kind(self) -> &'static str {
         match self {
             Self::PowerOff => "power-off",
-            Self::Reset { .. } => "reset",
+            Self::Reset { .. } | Self::Button => "reset",
             Self::Shutdown | Self::Undelivered { .. } => "shutdown",
             Self::Violation { .. } => "violation",
             Self::Terminated { .. } => "terminated",
@@ -103,7 +106,7 @@ impl Ending {
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::PowerOff => 0x10,
-            Self::Reset { .. } => 0x11,
+            Self::Reset { .. } | Self::Button => 0x11,
             Self::Shutdown | Self::Undelivered { .. } => 0x12,
             Self::Halted => 0x13,
             Self::BadAccess { .. } => 0x14,
@@ -122,6 +125,7 @@ impl fmt::Display for Ending {
         match self {
             Self::PowerOff => f.write_str("the guest powered the machine off"),
             Self::Reset { port } => write!(f, "the guest reset the machine through port {port:#x}"),
+            Self::Button => f.write_str("the host reset the machine"),
             Self::Shutdown => f.write_str("a CPU of the guest shut down after a triple fault"),
             Self::Undelivered { vector, code, why } => {
                 write!(
@@ -133,10 +137,11 @@ impl fmt::Display for Ending {
                 write!(f, "VMPL{level} at guest physical address {gpa:#x}: {fault}")
             }
             Self::Terminated { set, reason } => {
-                write!(
-                    f,
-                    "the guest asked to be ended, with reason {set}:{reason:#x}"
-                )
+                let why = Termination {
+                    set: *set,
+                    reason: *reason,
+                };
+                write!(f, "the guest asked to be ended, with reason {why}")
             }
             Self::Halted => f.write_str("all CPUs of the guest halted for ever"),
             Self::BadAccess { gpa, code } => {

@@ -12,6 +12,7 @@ pub mod exit; // why a guest stopped
 pub mod fdt; // a device tree for the guest
 pub mod icr; // messages between CPUs
 pub mod layout; // who has which RAM
+pub mod liar; // a host that lies
 pub mod loader; // IGVM files
 pub mod lock; // for what CPUs share while a guest runs
 pub mod memory; // the guest's memory in the machine's

@@ -6,11 +6,15 @@
 //! CPUs are in x2APIC mode from the start and stay there, so that no such message
 //! gets past L0 through the memory-mapped window.
 
+mod lie; // what becomes of an answer
+
 use crate::board::{Board, Mail};
 use crate::devices;
 use crate::ending::{Ending, Internal, Unsupported};
 use crate::exit::{Exit, Io};
 use crate::icr::{self, Message};
+use crate::liar::Liar;
+use crate::lock::Lock;
 use crate::permission::{IoPermissions, MsrPermissions};
 use crate::personality::{Hardware, Next, Personality};
 use crate::vcpu::{SVME, Vcpu};
@@ -32,10 +36,20 @@ const EFER_FFXSR: u64 = 1 << 14;
 const CR0_PG: u64 = 1 << 31;
 
 /// The native personality.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Native;
+#[derive(Clone, Copy, Debug)]
+pub struct Native<'s> {
+    liar: &'s Lock<Liar>,
+}
 
-impl Personality for Native {
+impl<'s> Native<'s> {
+    /// A host that lies as `liar` says.
+    #[must_use]
+    pub const fn new(liar: &'s Lock<Liar>) -> Self {
+        Self { liar }
+    }
+}
+
+impl Personality for Native<'_> {
     fn guard(io: &mut IoPermissions<'_>, msr: &mut MsrPermissions<'_>) {
         devices::guard(io);
         for guarded in [EFER, VM_CR, VM_HSAVE_PA] {
@@ -69,37 +83,58 @@ impl Personality for Native {
         board: &Board,
         hardware: &mut (impl Hardware + Clone),
     ) -> Next {
-        match exit {
-            Exit::Cpuid => cpuid(vcpu, hardware),
-            Exit::Hlt => {
-                vcpu.skip(1);
-                return Next::Halt;
+        let fired = self.tempt(exit, cpu, board);
+        let next = answer(exit, vcpu, cpu, board, hardware);
+        match fired {
+            Some(fired) if !matches!(next, Next::End(_)) => {
+                match Self::lie(&fired, cpu, vcpu, board, hardware) {
+                    Next::Resume => next,
+                    end => end,
+                }
             }
-            Exit::Svm | Exit::Vmmcall => vcpu.inject(Event::UD),
-            Exit::Io(io) => return port(&io, vcpu, hardware),
-            Exit::Msr { write: true } => write_msr(vcpu, cpu, board, hardware),
-            Exit::Msr { write: false } => read_msr(vcpu, hardware),
-            Exit::Shutdown => return Next::End(Ending::Shutdown),
-            Exit::NestedFault { gpa, code } => return Next::End(Ending::BadAccess { gpa, code }),
-            Exit::Invalid => return Next::End(Ending::InvalidState),
-            Exit::Interrupt => return Next::End(Ending::Internal(Internal::Exit(0x60))),
-            Exit::Init => return Next::End(Ending::Internal(Internal::Exit(0x63))),
-            Exit::Nmi => return Next::End(Ending::Internal(Internal::Exit(0x61))),
-            Exit::Iret => return Next::End(Ending::Internal(Internal::Exit(0x74))),
-            Exit::Cr0Write
-            | Exit::Undefined
-            | Exit::Rdpmc
-            | Exit::Invd
-            | Exit::Wbinvd
-            | Exit::Monitor
-            | Exit::Mwait => {
-                let code = vcpu.vmcb.control.exit_code;
-                return Next::End(Ending::Internal(Internal::Exit(code)));
-            }
-            Exit::Other(code) => return Next::End(Ending::Internal(Internal::Exit(code))),
+            _ => next,
         }
-        Next::Resume
     }
+}
+
+/// The honest answer to an exit.
+fn answer(
+    exit: Exit,
+    vcpu: &mut Vcpu<'_>,
+    cpu: usize,
+    board: &Board,
+    hardware: &mut impl Hardware,
+) -> Next {
+    match exit {
+        Exit::Cpuid => cpuid(vcpu, hardware),
+        Exit::Hlt => {
+            vcpu.skip(1);
+            return Next::Halt;
+        }
+        Exit::Svm | Exit::Vmmcall => vcpu.inject(Event::UD),
+        Exit::Io(io) => return port(&io, vcpu, hardware),
+        Exit::Msr { write: true } => write_msr(vcpu, cpu, board, hardware),
+        Exit::Msr { write: false } => read_msr(vcpu, hardware),
+        Exit::Shutdown => return Next::End(Ending::Shutdown),
+        Exit::NestedFault { gpa, code } => return Next::End(Ending::BadAccess { gpa, code }),
+        Exit::Invalid => return Next::End(Ending::InvalidState),
+        Exit::Interrupt => return Next::End(Ending::Internal(Internal::Exit(0x60))),
+        Exit::Init => return Next::End(Ending::Internal(Internal::Exit(0x63))),
+        Exit::Nmi => return Next::End(Ending::Internal(Internal::Exit(0x61))),
+        Exit::Iret => return Next::End(Ending::Internal(Internal::Exit(0x74))),
+        Exit::Cr0Write
+        | Exit::Undefined
+        | Exit::Rdpmc
+        | Exit::Invd
+        | Exit::Wbinvd
+        | Exit::Monitor
+        | Exit::Mwait => {
+            let code = vcpu.vmcb.control.exit_code;
+            return Next::End(Ending::Internal(Internal::Exit(code)));
+        }
+        Exit::Other(code) => return Next::End(Ending::Internal(Internal::Exit(code))),
+    }
+    Next::Resume
 }
 
 /// The leaf with a hypervisor's name, and KVM's in the order of the registers.

@@ -7,6 +7,7 @@ use crate::exit::Exit;
 use crate::permission::{IoPermissions, MsrPermissions};
 use crate::vcpu::Vcpu;
 use crate::vmcb::Vmcb;
+use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What a personality does with the machine below it.
@@ -55,6 +56,9 @@ pub trait Hardware {
 
     /// Randomness.
     fn random(&mut self) -> u64;
+
+    /// Writes a line to the reports, complete and alone.
+    fn report(&mut self, line: &dyn fmt::Display);
 }
 
 /// What FXSAVE stores.
@@ -151,6 +155,7 @@ pub(crate) mod fake {
         pub(crate) devices: Vec<(u64, u8, u64)>,
         pub(crate) floats: FloatArea,
         pub(crate) tsc_aux: u32,
+        pub(crate) reports: Vec<String>,
     }
 
     impl Default for Fake {
@@ -162,6 +167,7 @@ pub(crate) mod fake {
                 devices: Vec::new(),
                 floats: FloatArea::ZERO,
                 tsc_aux: 0,
+                reports: Vec::new(),
             }
         }
     }
@@ -226,6 +232,10 @@ pub(crate) mod fake {
 
         fn random(&mut self) -> u64 {
             0x5eed
+        }
+
+        fn report(&mut self, line: &dyn fmt::Display) {
+            self.reports.push(line.to_string());
         }
     }
 }

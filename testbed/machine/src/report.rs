@@ -7,11 +7,13 @@ use crate::addr::HpaRange;
 use crate::board::{Board, Slot};
 use crate::ending::Ending;
 use crate::exit::Reason;
+use crate::liar::Effect;
 use crate::loader::{LoadError, PageCounts};
 use crate::vcpu::Gprs;
 use crate::vmcb::{Control, Save, Segment};
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
+use svsm_sim::fault::Fired;
 
 /// What a run begins with.
 #[derive(Clone, Copy, Debug)]
@@ -221,6 +223,43 @@ pub fn counters(out: &mut impl Write, board: &Board) -> fmt::Result {
         )?;
     }
     writeln!(out, "]}}")
+}
+
+/// A lie that was told: the `fault` line, without its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Lie<'a> {
+    /// Which, and at which event.
+    pub fired: &'a Fired,
+    /// On which CPU.
+    pub cpu: usize,
+    /// To which level, where there are levels.
+    pub level: Option<u8>,
+    /// Behind the instruction that asked.
+    pub rip: u64,
+    /// What came of it.
+    pub effect: Effect,
+}
+
+impl fmt::Display for Lie<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fired {
+            fault,
+            event,
+            choice,
+        } = self.fired;
+        write!(f, r#"{{"event":"fault","number":{event},"name":"{fault}","#)?;
+        write!(f, r#""script":"{fault}@{event}={choice:#x}","#)?;
+        let (class, expected) = (fault.class(), fault.expected());
+        write!(f, r#""class":"{class}","expected":"{expected}","#)?;
+        let cpu = self.cpu;
+        write!(f, r#""cpu":{cpu},"#)?;
+        if let Some(level) = self.level {
+            write!(f, r#""vmpl":{level},"#)?;
+        }
+        write!(f, r#""rip":"{:#x}","effect":"#, self.rip)?;
+        quoted(f, &self.effect)?;
+        f.write_char('}')
+    }
 }
 
 fn guest_state(out: &mut impl Write, guest: &GuestState<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@ pub mod cpuid; // what CPUID says
 pub mod fault; // accesses that the nested tables do not allow
 mod injection; // interrupts under restricted injection
 pub mod launch; // before the first instruction
+mod lie; // what becomes of an answer
 pub mod nested; // those tables
 pub mod ownership; // the instructions on the reverse map table
 mod request; // messages to the security processor
@@ -25,6 +26,8 @@ use crate::deliver;
 use crate::ending::{Ending, Internal};
 use crate::exit::Exit;
 use crate::icr;
+use crate::liar::{Effect, Liar};
+use crate::lock::Lock;
 use crate::memory::Guest;
 use crate::native::write_efer;
 use crate::opcode::{self, Cr0Write, Instruction};
@@ -34,6 +37,7 @@ use crate::phys::HostMemory;
 use crate::vcpu::{SVME, Vcpu};
 use crate::vmcb::{Event, Intercept1, Intercept2, Vmcb};
 use crate::walk;
+use svsm_sim::fault::Fired;
 use svsm_sim::rmp::{Caller, State, Vmpl};
 
 pub use vmgexit::first_ghcb;
@@ -81,6 +85,16 @@ pub struct Snp<'s, 'm, M> {
     cpu: usize,
     /// What is loaded.
     loaded: Option<Loaded>,
+    /// Which lies are to be told.
+    liar: &'s Lock<Liar>,
+    /// The number of the last event.
+    event: u64,
+    /// The lie that is being told.
+    lie: Option<Fired>,
+    /// What came of it.
+    effect: Option<Effect>,
+    /// The next interrupt is not delivered.
+    loses: bool,
     /// A name for private memory that is in the nested tables only until the next exit.
     once: Option<(Vmpl, u64)>,
 }
@@ -97,12 +111,17 @@ struct Loaded {
 
 impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
     /// A CPU that has nothing loaded.
-    pub const fn new(shared: &'s Shared<'m>, memory: M, cpu: usize) -> Self {
+    pub const fn new(shared: &'s Shared<'m>, liar: &'s Lock<Liar>, memory: M, cpu: usize) -> Self {
         Self {
             shared,
             memory,
             cpu,
             loaded: None,
+            liar,
+            event: 0,
+            lie: None,
+            effect: None,
+            loses: false,
             once: None,
         }
     }
@@ -520,7 +539,13 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
     }
 
     fn interrupt(&mut self, vector: u8, vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) {
-        if self.is_restricted() {
+        if core::mem::take(&mut self.loses) {
+            // It is over before the guest hears of it.
+            hardware.apic_write(injection::END_OF_INTERRUPT, 0);
+            if let Some(loaded) = self.loaded {
+                injection::intercept(vcpu, loaded.facts.features);
+            }
+        } else if self.is_restricted() {
             // The guest answers the door, not the APIC.
             hardware.apic_write(injection::END_OF_INTERRUPT, 0);
             self.post_vector(vector);

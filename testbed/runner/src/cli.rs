@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use svsm_testbed::show::Format;
-use svsm_testbed::{Images, Machine, Platform, qemu};
+use svsm_testbed::{Error, FaultPlan, Images, Machine, Platform, qemu};
 
 /// Runs firmware images in the software machine and says how they ended.
 ///
@@ -21,6 +21,50 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<RunArgs>),
     Decode(DecodeArgs),
+    Faults(FaultsArgs),
+}
+
+/// Lists the lies that the host can tell, and what must come of each.
+#[derive(Debug, Args)]
+pub(crate) struct FaultsArgs {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FaultArgs {
+    /// Lies of the host: NAME, a class or `all` come again and again, `-NAME` takes one out, NAME@EVENT comes once at
+    /// the first fitting event from that number on; may be given several times (`svsm-testbed faults` lists them)
+    #[arg(long, value_name = "NAME[@EVENT]", allow_hyphen_values = true)]
+    fault: Vec<String>,
+
+    /// The number from which it is drawn when they come: the same seed, the same schedule
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    fault_seed: u64,
+
+    /// A file with lies that come once each: NAME@EVENT or NAME@EVENT=CHOICE, as the log of a run prints them
+    #[arg(long, value_name = "FILE")]
+    fault_script: Option<PathBuf>,
+}
+
+impl FaultArgs {
+    pub(crate) fn plan(&self) -> Result<FaultPlan> {
+        let mut plan = FaultPlan::new();
+        for text in &self.fault {
+            plan.add(text)?;
+        }
+        if let Some(file) = &self.fault_script {
+            let text = std::fs::read_to_string(file).map_err(|cause| Error::Unreadable {
+                path: file.clone(),
+                wanted_as: "fault script",
+                cause,
+            })?;
+            plan.add_script(&text)?;
+        }
+        plan.seed(self.fault_seed);
+        Ok(plan)
+    }
 }
 
 /// Runs an image: shows its log live and ends with a verdict.
@@ -64,6 +108,9 @@ pub(crate) struct RunArgs {
     /// How to show the log: in columns, as one JSON object per line, or as the bytes that came
     #[arg(long, value_enum, default_value_t)]
     pub(crate) log: LogArg,
+
+    #[command(flatten)]
+    pub(crate) faults: FaultArgs,
 
     /// Write everything about the run to this file, as JSON
     #[arg(long, value_name = "FILE")]

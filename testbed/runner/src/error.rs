@@ -33,6 +33,8 @@ pub enum Error {
     },
     /// A setting, or two together, make no sense.
     BadSetting(&'static str),
+    /// Faults that are none.
+    BadFault(String),
     /// There is no ELF file of the software machine.
     NoMachine,
     /// QEMU is not there, or does not start.
@@ -86,6 +88,7 @@ impl Error {
             | Self::BadElf { .. }
             | Self::BadSymbols { .. }
             | Self::BadSetting(_)
+            | Self::BadFault(_)
             | Self::NoMachine => 2,
             Self::QemuMissing { .. }
             | Self::NotQemu { .. }
@@ -134,6 +137,7 @@ impl fmt::Display for Error {
                 write!(f, "{}: {cause}", path.display())
             }
             Self::BadSetting(what) => f.write_str(what),
+            Self::BadFault(what) => f.write_str(what),
             Self::NoMachine => f.write_str("no ELF file of the software machine"),
             Self::QemuMissing { program, cause } => {
                 write!(f, "cannot start {}: {cause}", program.display())

@@ -2,6 +2,7 @@
 
 mod child; // the QEMU process, which never outlives a run
 mod error;
+pub mod faults; // a host that lies
 pub mod images; // ELF files by build id: defmt tables, names and lines
 pub mod log; // a byte stream of the firmware, into lines
 pub mod machine; // what the software machine reports
@@ -13,6 +14,7 @@ pub mod show; // lines for people, for programs, or as they came
 pub mod verdict; // how a run ended
 
 pub use error::{Error, Result};
+pub use faults::{FaultEvent, FaultPlan};
 pub use images::Images;
 pub use log::LogLine;
 pub use machine::Event as MachineEvent;

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::FaultEvent;
+
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
@@ -22,6 +24,8 @@ pub enum Event {
         /// All of them, in place of those that came before.
         counters: Counters,
     },
+    /// The host told a lie.
+    Fault(Box<FaultEvent>),
     /// Any other event.
     #[serde(untagged)]
     Other(Map<String, Value>),
@@ -262,6 +266,10 @@ impl Event {
             Some("counters") => Ok(Self::Counters {
                 counters: Counters(numbers(&Value::Object(fields))),
             }),
+            Some("fault") => {
+                let fault = serde_json::from_value(Value::Object(fields))?;
+                Ok(Self::Fault(Box::new(fault)))
+            }
             Some(_) => Ok(Self::Other(fields)),
             None => Err(missing("event")),
         }

@@ -3,23 +3,25 @@
 mod cli;
 
 use core::time::Duration;
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use svsm_testbed::faults;
 use svsm_testbed::log::{Interpreter, TimeSource};
 use svsm_testbed::show::{Format, Printer};
 use svsm_testbed::{Cancel, Images, Outcome, Progress, Run};
 
-use cli::{Cli, Command, DecodeArgs, RunArgs};
+use cli::{Cli, Command, DecodeArgs, FaultsArgs, RunArgs};
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Decode(args) => decode(&args).map(|()| ExitCode::SUCCESS),
+        Command::Faults(args) => list_faults(&args).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         let known = error.downcast_ref::<svsm_testbed::Error>();
@@ -45,7 +47,7 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
     if let Some(port) = args.gdb {
         explain_gdb(&images, args.machine_elf().as_deref(), port);
     }
-    let run = configure(args, images, cancel.clone());
+    let run = configure(args, images, cancel.clone()).faults(args.faults.plan()?);
     let format = Format::from(args.log);
     let coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut printer = Printer::new(io::stdout().lock(), format, coloured);
@@ -106,6 +108,15 @@ fn explain_gdb(images: &Images, machine_elf: Option<&Path>, port: u16) {
         eprint!(" -ex 'add-symbol-file {}'", file.display());
     }
     eprintln!(" -ex 'target remote localhost:{port}'");
+}
+
+fn list_faults(args: &FaultsArgs) -> Result<()> {
+    let text = if args.json {
+        serde_json::to_string_pretty(&faults::json())? + "\n"
+    } else {
+        faults::table()
+    };
+    ended(io::stdout().lock().write_all(text.as_bytes()))
 }
 
 fn write_result(path: &Path, outcome: &Outcome) -> Result<()> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::machine::{Counters, End};
 use crate::qemu::Version;
-use crate::{LogLine, MachineEvent, Verdict};
+use crate::{FaultEvent, LogLine, MachineEvent, Verdict};
 
 /// Everything about a run that has ended.
 #[derive(Clone, Debug, Serialize)]
@@ -26,6 +26,8 @@ pub struct Outcome {
     pub end: Option<End>,
     /// The last counters that the machine reported.
     pub counters: Counters,
+    /// The lies that the host told; the first [`Outcome::MAX_EVENTS`] of them.
+    pub faults: Vec<FaultEvent>,
     /// What else the machine reported; its last [`Outcome::MAX_EVENTS`] events.
     pub events: Vec<MachineEvent>,
     /// The last that QEMU said on its standard error.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::log::{Interpreter, TimeSource};
 use crate::qemu::{self, Settings};
 use crate::session::{self, Plan};
-use crate::{Error, Images, LogLine, MachineEvent, Outcome, Result};
+use crate::{Error, FaultPlan, Images, LogLine, MachineEvent, Outcome, Result};
 
 /// What the image runs in.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -86,6 +86,7 @@ pub struct Run {
     icount: bool,
     gdb: Option<u16>,
     images: Images,
+    faults: FaultPlan,
     expected: Vec<String>,
     stop_when_expected: bool,
     machine_args: Vec<String>,
@@ -112,6 +113,7 @@ impl Run {
             icount: false,
             gdb: None,
             images: Images::new(),
+            faults: FaultPlan::new(),
             expected: Vec::new(),
             stop_when_expected: false,
             machine_args: Vec::new(),
@@ -182,6 +184,12 @@ impl Run {
         self
     }
 
+    /// The lies of the host. [`Machine::L0`] tells them.
+    pub fn faults(mut self, faults: FaultPlan) -> Self {
+        self.faults = faults;
+        self
+    }
+
     /// A text that must come up in the log. A firmware that does not know the verdict records of
     /// `svsm-log` passes if all of these came and it switched the machine off.
     pub fn expect(mut self, text: impl Into<String>) -> Self {
@@ -242,7 +250,8 @@ impl Run {
         if self.machine == Machine::Bare {
             qemu::check_igvm(&self.qemu, version)?;
         }
-        let arguments = qemu::arguments(&self.settings(image_len));
+        let words = self.machine_words();
+        let arguments = qemu::arguments(&self.settings(image_len, &words));
         let clock = if self.icount {
             TimeSource::Ticks
         } else {
@@ -261,7 +270,14 @@ impl Run {
         session::run(plan, Interpreter::new(self.images, clock), progress)
     }
 
-    fn settings(&self, image_len: u64) -> Settings<'_> {
+    /// The words for the software machine's own command line.
+    fn machine_words(&self) -> Vec<String> {
+        let mut words = self.faults.words();
+        words.extend(self.machine_args.iter().cloned());
+        words
+    }
+
+    fn settings<'a>(&'a self, image_len: u64, machine_args: &'a [String]) -> Settings<'a> {
         Settings {
             machine: self.machine,
             machine_elf: self.machine_elf.as_deref(),
@@ -272,7 +288,7 @@ impl Run {
             memory: self.memory,
             icount: self.icount,
             gdb: self.gdb,
-            machine_args: &self.machine_args,
+            machine_args,
             command_line: self.command_line.as_deref(),
             qemu_args: &self.qemu_args,
         }
@@ -298,7 +314,8 @@ impl Run {
         if self.machine == Machine::L0 && self.machine_elf.is_none() {
             return Err(Error::NoMachine);
         }
-        let only_l0 = !self.machine_args.is_empty() || self.command_line.is_some();
+        self.faults.check(self.platform)?;
+        let only_l0 = !self.machine_words().is_empty() || self.command_line.is_some();
         if self.machine == Machine::Bare && only_l0 {
             return bad("words for the software machine take the software machine");
         }

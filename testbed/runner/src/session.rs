@@ -16,7 +16,7 @@ use crate::machine::{Counters, End, EndKind, Event};
 use crate::qemu::Version;
 use crate::run::Machine;
 use crate::verdict::{self, Evidence, Stop};
-use crate::{Cancel, Error, LogLine, Outcome, Progress, Result};
+use crate::{Cancel, Error, FaultEvent, LogLine, Outcome, Progress, Result};
 
 /// A run that has been checked and can begin.
 #[derive(Debug)]
@@ -123,6 +123,7 @@ struct Watch<'a> {
     log: VecDeque<LogLine>,
     earlier_log_lines: u64,
     missing: Vec<String>,
+    faults: Vec<FaultEvent>,
     events: VecDeque<Event>,
     counters: Counters,
     machine_spoke: bool,
@@ -144,6 +145,7 @@ impl<'a> Watch<'a> {
             log: VecDeque::new(),
             earlier_log_lines: 0,
             missing: plan.expected.clone(),
+            faults: Vec::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
             complaint: None,
@@ -289,6 +291,11 @@ impl<'a> Watch<'a> {
             // The first verdict counts: whatever comes after it is about the machine's own end.
             Event::Verdict(end) => self.end = self.end.take().or(Some((*end, Instant::now()))),
             Event::Counters { counters } => self.counters = counters,
+            Event::Fault(fault) => {
+                if self.faults.len() < Outcome::MAX_EVENTS {
+                    self.faults.push(*fault);
+                }
+            }
             other @ Event::Other(_) => {
                 if self.events.len() >= Outcome::MAX_EVENTS {
                     self.events.pop_front();
@@ -336,6 +343,7 @@ impl<'a> Watch<'a> {
             dropped_records: facts.dropped,
             end,
             counters: self.counters,
+            faults: self.faults,
             events: self.events.into(),
             qemu_stderr: stderr,
             wall_time,

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::log::{Level, LineKind};
-use crate::{LogLine, Outcome, Progress, Verdict};
+use crate::{FaultEvent, LogLine, MachineEvent, Outcome, Progress, Verdict};
 
 /// In which form a run is shown.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -47,6 +47,10 @@ impl<W: Write> Printer<W> {
             (Format::Raw, Progress::Bytes(bytes)) => self.out.write_all(bytes)?,
             (Format::Text, Progress::Line(line)) => {
                 let text = text_line(line, self.coloured);
+                self.out.write_all(text.as_bytes())?;
+            }
+            (Format::Text, Progress::Machine(MachineEvent::Fault(fault))) => {
+                let text = text_fault(fault, self.coloured);
                 self.out.write_all(text.as_bytes())?;
             }
             (Format::Json, Progress::Line(line)) => self.json("log", line)?,
@@ -145,6 +149,24 @@ fn text_line(line: &LogLine, coloured: bool) -> String {
         let _ = writeln!(shown, "{:INDENT$}{entry}", "");
     }
     shown
+}
+
+/// A lie of the host, as a line among those of the log.
+fn text_fault(fault: &FaultEvent, coloured: bool) -> String {
+    let expected = fault.expected().map_or("?", |expected| expected.name());
+    let level = fault
+        .vmpl
+        .map_or_else(String::new, |level| format!(" VMPL{level}"));
+    format!(
+        "{:9} {:>3} {:10} {} {} at {}{level}: {} (must be {expected})\n",
+        "",
+        fault.cpu,
+        "",
+        paint("LIE  ", YELLOW, coloured),
+        fault.script,
+        fault.rip,
+        fault.effect,
+    )
 }
 
 /// Where messages begin.

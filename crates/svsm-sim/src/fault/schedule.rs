@@ -22,6 +22,13 @@ impl Fired {
         draw(self.choice, number)
     }
 
+    /// One of `options`, at random; `None` if there are none.
+    #[must_use]
+    pub fn pick<'a, T>(&self, number: u64, options: &'a [T]) -> Option<&'a T> {
+        let at = self.below(number, u64::try_from(options.len()).ok()?);
+        options.get(usize::try_from(at).ok()?)
+    }
+
     /// A random number below `bound`, or zero if that is zero.
     #[must_use]
     pub const fn below(&self, number: u64, bound: u64) -> u64 {

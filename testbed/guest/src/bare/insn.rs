@@ -113,6 +113,18 @@ pub fn sleep() {
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
 }
 
+/// STI.
+pub fn sti() {
+    // SAFETY: every vector has a gate.
+    unsafe { asm!("sti", options(nostack)) };
+}
+
+/// CLI.
+pub fn cli() {
+    // SAFETY: it only keeps interrupts away.
+    unsafe { asm!("cli", options(nostack)) };
+}
+
 /// CLI; HLT.
 pub fn cli_hlt() {
     // SAFETY: stops the CPU, or goes on after an NMI.
@@ -140,6 +152,7 @@ macro_rules! probe {
                     "mov dword ptr [rip + {caught}], -1",
                     $($text,)+
                     "2:",
+                    "cli",
                     "mov eax, [rip + {caught}]",
                     "mov qword ptr [rip + {resume}], 0",
                     "ret",
@@ -157,6 +170,14 @@ macro_rules! probe {
 probe! {
     /// VMMCALL.
     try_vmmcall(): "vmmcall"
+}
+probe! {
+    /// VMGEXIT, with what is in the register.
+    try_vmgexit(): ".byte 0xf3, 0x0f, 0x01, 0xd9"
+}
+probe! {
+    /// Takes interrupts for a moment.
+    try_window(): "sti", "nop", "nop"
 }
 probe! {
     /// VMRUN.

@@ -1,7 +1,7 @@
 //! Exceptions and interrupts of the guests.
 #![expect(unsafe_code, reason = "the interrupt descriptor table")]
 
-use super::{apic, power_off, say};
+use super::{apic, ghcb, power_off, say};
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -104,7 +104,10 @@ extern "C" fn trap(frame: &mut Frame) {
         }
         32.. => {
             INTERRUPTS.fetch_add(1, Ordering::SeqCst);
-            apic::end_of_interrupt();
+            // A guest of SEV-SNP has its host end it, when it does not use its page for something else.
+            if !ghcb::is_up() {
+                apic::end_of_interrupt();
+            }
         }
         vector => {
             let resume = RESUME.swap(0, Ordering::Relaxed);

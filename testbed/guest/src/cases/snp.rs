@@ -3,6 +3,7 @@
 mod door; // restricted injection
 mod figures; // what things cost
 mod levels; // several levels, and other CPUs
+mod lies; // a host that lies
 mod messages; // the host's answers in the page
 mod ownership; // who owns a page
 
@@ -52,6 +53,7 @@ fn try_all(groups: &[&[Clause]]) -> Result {
 pub(super) use door::{door, door_of_others};
 pub(super) use figures::figures;
 pub(super) use levels::{lower_level_writes, other_cpus};
+pub(super) use lies::show as lie;
 
 /// Ends in a violation: a private access to a page that the host has.
 pub(super) fn private_access_to_shared() -> Result {

@@ -2,7 +2,8 @@
 
 use super::insn::{port_in, port_out};
 use crate::ending::Ending;
-use core::fmt;
+use crate::lock::Lock;
+use core::fmt::{self, Write};
 
 const COM2: u16 = 0x2f8;
 const LINE_STATUS: u16 = COM2 + 5;
@@ -10,6 +11,19 @@ const TRANSMITTER_EMPTY: u32 = 1 << 5;
 /// QEMU drains the port at once; if nobody ever does, reports are lost and the run still ends.
 const PATIENCE: u32 = 1 << 20;
 const EXIT_DEVICE: u16 = 0xf4;
+
+/// One line at a time, whichever CPU writes it.
+static WRITING: Lock<()> = Lock::new(());
+/// How many bytes the port takes at once when it is empty.
+const FIFO: usize = 16;
+
+/// Writes a line, complete and alone.
+pub(super) fn line(line: &dyn fmt::Display) {
+    let guard = WRITING.lock();
+    // A console that fails cannot be told anywhere.
+    let _ = writeln!(Console, "{line}");
+    drop(guard);
+}
 
 /// The port.
 #[derive(Debug)]
@@ -35,13 +49,15 @@ impl Console {
 
 impl fmt::Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
+        for piece in text.as_bytes().chunks(FIFO) {
             for _ in 0..PATIENCE {
                 if port_in(LINE_STATUS, 1) & TRANSMITTER_EMPTY != 0 {
                     break;
                 }
             }
-            port_out(COM2, 1, u32::from(byte));
+            for byte in piece {
+                port_out(COM2, 1, u32::from(*byte));
+            }
         }
         Ok(())
     }

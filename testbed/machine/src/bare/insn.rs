@@ -377,4 +377,8 @@ impl Hardware for Bare {
         // It does not run dry under QEMU; should it, the keys of a test are those of a clock.
         if good != 0 { value } else { rdtsc() }
     }
+
+    fn report(&mut self, line: &dyn core::fmt::Display) {
+        super::console::line(line);
+    }
 }

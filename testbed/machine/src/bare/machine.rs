@@ -16,6 +16,7 @@ use crate::board::Board;
 use crate::cmdline::{Options, Platform};
 use crate::ending::Ending;
 use crate::layout::Layout;
+use crate::liar::Liar;
 use crate::loader::{Context, Facts, File, LoadError, NoLaunch, Plan, Reason};
 use crate::lock::Lock;
 use crate::memory::{Guest, GuestMap};
@@ -49,6 +50,8 @@ pub(super) struct Site {
     pub(super) map: GuestMap,
     /// What an SNP guest's CPUs share; without, the guest is native.
     pub(super) snp: Option<Shared<'static>>,
+    /// Which lies the host tells.
+    pub(super) liar: Lock<Liar>,
     nested: Hpa,
     iopm: Hpa,
     msrpm: Hpa,
@@ -164,6 +167,7 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
         &cpus,
         map,
         snp,
+        options.liar(),
         levels,
         &layout,
         &mut pool,
@@ -365,6 +369,7 @@ fn site(
     cpus: &ApicIds,
     map: GuestMap,
     snp: Option<Shared<'static>>,
+    liar: Liar,
     levels: Levels,
     layout: &Layout,
     pool: &mut Pool,
@@ -394,6 +399,7 @@ fn site(
         board: Board::new(cpus.as_slice()),
         map,
         snp,
+        liar: Lock::new(liar),
         nested,
         iopm: iopm.start(),
         msrpm: msrpm.start(),

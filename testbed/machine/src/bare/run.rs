@@ -32,11 +32,17 @@ const PATIENCE_TICKS: u64 = 200_000_000;
 /// Runs a CPU: from a context, or from the start-up message that comes one day.
 pub(super) fn run(site: &'static Site, index: usize, cpu: Cpu, context: Option<&Context>) -> ! {
     match &site.snp {
-        None => run_as(Native, site, index, cpu, context),
+        None => run_as(Native::new(&site.liar), site, index, cpu, context),
         Some(shared) => {
             // SAFETY: the map is in place, and it is used for guest memory and nested tables only.
             let memory = unsafe { DirectMap::new() };
-            run_as(Snp::new(shared, memory, index), site, index, cpu, context)
+            run_as(
+                Snp::new(shared, &site.liar, memory, index),
+                site,
+                index,
+                cpu,
+                context,
+            )
         }
     }
 }

@@ -27,7 +27,8 @@ impl Setup {
         vcpu.vmcb.control.event = 0;
         vcpu.vmcb.save.rip = 0x100;
         f(&mut vcpu);
-        let next = Native.exit(exit, &mut vcpu, 0, &self.board, &mut self.fake);
+        let liar = Lock::new(Liar::honest());
+        let next = Native::new(&liar).exit(exit, &mut vcpu, 0, &self.board, &mut self.fake);
         (next, vcpu)
     }
 
@@ -199,4 +200,30 @@ fn other_writes_reach_the_device_and_l0s_own_do_not() {
     };
     let (_, vcpu) = setup.exit(Exit::Io(io), |vcpu| vcpu.vmcb.save.rax = 0);
     assert_eq!((vcpu.rax(), vcpu.vmcb.save.rip), (0xff, 0x101));
+}
+
+#[test]
+fn a_lying_host_answers_and_then_lies() {
+    let script = svsm_sim::fault::Schedule::script("lying-cpuid@0,stray-interrupt@1,reset@2");
+    let honest = svsm_sim::fault::Schedule::HONEST;
+    let liar = Lock::new(Liar::new(script.unwrap(), honest));
+    let mut setup = Setup::new();
+    let mut vcpu = Vcpu::new(&mut setup.vmcb);
+    let mut native = Native::new(&liar);
+    let mut exit =
+        |vcpu: &mut Vcpu<'_>, exit| native.exit(exit, vcpu, 0, &setup.board, &mut setup.fake);
+    assert_eq!(exit(&mut vcpu, Exit::Cpuid), Next::Resume);
+    assert_ne!(vcpu.gprs.rcx, 0);
+    assert_eq!(exit(&mut vcpu, Exit::Hlt), Next::Halt);
+    assert!(vcpu.pending_interrupt().is_some());
+    assert_eq!(exit(&mut vcpu, Exit::Cpuid), Next::End(Ending::Button));
+    let told: Vec<serde_json::Value> = setup
+        .fake
+        .reports
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(told.len(), 3);
+    assert_eq!(told[0]["name"], "lying-cpuid");
+    assert_eq!(told[2]["number"], 2);
 }

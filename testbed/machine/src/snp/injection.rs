@@ -37,6 +37,13 @@ pub(super) fn intercept(vcpu: &mut Vcpu<'_>, features: SevFeatures) {
     }
 }
 
+/// Intercepts the next interrupt of a level that has them as the APIC does.
+pub(super) const fn catch(vcpu: &mut Vcpu<'_>) {
+    let control = &mut vcpu.vmcb.control;
+    control.intercept1 |= Intercept1::INTR.bits();
+    control.int_ctl |= MASKED_BY_HOST;
+}
+
 impl<'m, M: HostMemory> Snp<'_, 'm, M> {
     /// Whether the virtual CPU that is loaded takes no vectors from its host.
     pub(super) fn is_restricted(&self) -> bool {

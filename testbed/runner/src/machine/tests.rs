@@ -62,9 +62,10 @@ fn complaints_name_the_place() {
 #[test]
 fn what_is_unknown_is_passed_on_and_what_is_damaged_refused() {
     assert!(matches!(
-        Event::parse(r#"{"event":"fault","name":"x"}"#),
+        Event::parse(r#"{"event":"weather","name":"x"}"#),
         Ok(Event::Other(_))
     ));
+    assert!(Event::parse(r#"{"event":"fault","name":"x"}"#).is_err());
     let later = Event::parse(r#"{"event":"verdict","kind":"eaten"}"#).unwrap();
     assert!(matches!(later, Event::Verdict(end) if end.kind == EndKind::Other("eaten".into())));
     for damaged in [
@@ -92,4 +93,16 @@ fn a_bare_machine_tells_power_off_from_reset() {
     assert_eq!(kind(&line("guest-reset")), Some(EndKind::Reset));
     assert_eq!(kind(r#"{"QMP":{}}"#), None);
     assert_eq!(kind(r#"{"event":"RESUME"}"#), None);
+}
+
+#[test]
+fn a_lie_of_the_host_is_typed() {
+    let line = r#"{"event":"fault","number":12,"name":"partial-psc","script":"partial-psc@12=0x7","class":"page-state",
+        "expected":"detected","cpu":1,"vmpl":0,"rip":"0x1234","effect":"nothing: the list has one entry left"}"#;
+    let Ok(Event::Fault(fault)) = Event::parse(line) else {
+        panic!("{line}")
+    };
+    assert_eq!((fault.number, fault.cpu, fault.vmpl), (12, 1, Some(0)));
+    assert_eq!(fault.expected(), Some(svsm_sim::fault::Expected::Detected));
+    assert!(!fault.had_effect());
 }

@@ -186,6 +186,27 @@ const CLAUSES: &[Clause] = &[
     }),
 ];
 
+/// A ring for nothing, or for junk.
+pub(super) fn stray_ring(junk: bool) -> Result {
+    set_up()?;
+    let before = rings();
+    let _ = event(0x8000_fffd, 0, 0, &[]);
+    check("rings", rings(), before + 1)?;
+    let (vector, flags): (u8, u8) = (read(VECTOR), read(FLAGS));
+    check(
+        "something there",
+        u64::from(vector != 0 || flags != 0),
+        u64::from(junk),
+    )?;
+    let _ = answer();
+    // The door works on.
+    ipi(TO_SELF | 0x41);
+    check("rings", rings(), before + 2)?;
+    check("the vector", u64::from(answer()), 0x41)?;
+    end();
+    Ok(())
+}
+
 /// How far the other CPU is.
 static STEP: AtomicU32 = AtomicU32::new(0);
 

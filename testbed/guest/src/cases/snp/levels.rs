@@ -54,6 +54,36 @@ fn area(at: u64, vmpl: u64, stack: u64, entry: extern "C" fn() -> !) -> Result {
     area_with(at, vmpl, stack, 1, entry)
 }
 
+/// Asks for a virtual CPU of VMPL0 on another CPU: what the host says in `SW_EXITINFO1`.
+pub(super) fn start_raw(id: u64) -> u64 {
+    let at = AREA + id * 0x1000;
+    if let Err(failed) = area(at, 0, STACK + id * 0x8000, another) {
+        return failed.got;
+    }
+    event(0x8000_0013, id << 32 | 1, at, &[(RAX, 1)]).info1
+}
+
+/// A host that says that it started a virtual CPU, and did not.
+pub(super) fn idle() -> Result {
+    RUNS.store(0, Ordering::SeqCst);
+    check("creation", start_raw(1), 0)?;
+    for _ in 0..50 {
+        let _ = event(0x8000_fffd, 0, 0, &[]);
+    }
+    check("whether it runs", RUNS.load(Ordering::SeqCst), 0)?;
+    check("creation", start_raw(2), 0)?;
+    super::super::wait("an honest start", || RUNS.load(Ordering::SeqCst) == 1)
+}
+
+/// A host that comes back at once instead of running another level.
+pub(super) fn elsewhere() -> Result {
+    RUNS.store(0, Ordering::SeqCst);
+    ready()?;
+    check("how often it ran", RUNS.load(Ordering::SeqCst), 0)?;
+    check("the answer", run(1), 0x17)?;
+    check("how often it ran", RUNS.load(Ordering::SeqCst), 1)
+}
+
 /// Starts something on another CPU, at a level and with features.
 pub(super) fn start_on(id: u64, vmpl: u64, features: u64, entry: extern "C" fn() -> !) -> Result {
     let (at, stack) = (AREA + id * 0x1000, STACK + id * 0x8000);
