@@ -1,7 +1,10 @@
+mod campaign; // the arguments of campaigns
+
 use core::time::Duration;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+pub(crate) use campaign::CampaignArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use svsm_testbed::show::Format;
 use svsm_testbed::{Error, FaultPlan, Images, Machine, Platform, qemu};
@@ -21,6 +24,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<RunArgs>),
     Decode(DecodeArgs),
+    Campaign(Box<CampaignArgs>),
     Faults(FaultsArgs),
 }
 
@@ -71,6 +75,28 @@ impl FaultArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES, args_override_self = true)]
 pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) guest: GuestArgs,
+
+    /// How to show the log: in columns, as one JSON object per line, or as the bytes that came
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) log: LogArg,
+
+    #[command(flatten)]
+    pub(crate) faults: FaultArgs,
+
+    /// Write everything about the run to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json_result: Option<PathBuf>,
+
+    /// Wait for a debugger on this TCP port before the first instruction
+    #[arg(long, value_name = "PORT")]
+    pub(crate) gdb: Option<u16>,
+}
+
+/// What runs, and in what.
+#[derive(Debug, Args)]
+pub(crate) struct GuestArgs {
     /// The IGVM image
     pub(crate) image: PathBuf,
 
@@ -104,21 +130,6 @@ pub(crate) struct RunArgs {
     /// End the run as passed once all expected texts came, for firmware that never switches off
     #[arg(long, requires = "expect")]
     pub(crate) until_expected: bool,
-
-    /// How to show the log: in columns, as one JSON object per line, or as the bytes that came
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) log: LogArg,
-
-    #[command(flatten)]
-    pub(crate) faults: FaultArgs,
-
-    /// Write everything about the run to this file, as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json_result: Option<PathBuf>,
-
-    /// Wait for a debugger on this TCP port before the first instruction
-    #[arg(long, value_name = "PORT")]
-    pub(crate) gdb: Option<u16>,
 
     /// Count instructions instead of time: runs repeat exactly (one CPU only)
     #[arg(long)]
@@ -172,7 +183,7 @@ pub(crate) struct ImageArgs {
 }
 
 impl ImageArgs {
-    pub(crate) fn load(&self, image: Option<&Path>) -> Result<Images> {
+    pub(crate) fn load(&self, image: Option<&Path>) -> svsm_testbed::Result<Images> {
         let mut images = Images::new();
         let beside = image.map(|image| {
             let mut beside = image.as_os_str().to_owned();
@@ -193,9 +204,10 @@ impl ImageArgs {
     }
 }
 
-impl RunArgs {
-    pub(crate) fn timeout(&self) -> Option<Duration> {
-        let default = if self.gdb.is_some() { 0 } else { 60 };
+impl GuestArgs {
+    /// How long a run may take, which for some is for ever if nothing else is said.
+    pub(crate) fn timeout(&self, endless: bool) -> Option<Duration> {
+        let default = if endless { 0 } else { 60 };
         crate::seconds(self.timeout.unwrap_or(default))
     }
 

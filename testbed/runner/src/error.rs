@@ -35,6 +35,13 @@ pub enum Error {
     BadSetting(&'static str),
     /// Faults that are none.
     BadFault(String),
+    /// The file that keeps what a campaign did.
+    CampaignState {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// There is no ELF file of the software machine.
     NoMachine,
     /// QEMU is not there, or does not start.
@@ -89,6 +96,7 @@ impl Error {
             | Self::BadSymbols { .. }
             | Self::BadSetting(_)
             | Self::BadFault(_)
+            | Self::CampaignState { .. }
             | Self::NoMachine => 2,
             Self::QemuMissing { .. }
             | Self::NotQemu { .. }
@@ -138,6 +146,7 @@ impl fmt::Display for Error {
             }
             Self::BadSetting(what) => f.write_str(what),
             Self::BadFault(what) => f.write_str(what),
+            Self::CampaignState { path, cause } => write!(f, "{}: {cause}", path.display()),
             Self::NoMachine => f.write_str("no ELF file of the software machine"),
             Self::QemuMissing { program, cause } => {
                 write!(f, "cannot start {}: {cause}", program.display())

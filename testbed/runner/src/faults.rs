@@ -75,6 +75,19 @@ impl FaultPlan {
         Ok(())
     }
 
+    /// A choice of lies that come again and again.
+    pub(crate) fn drawn(text: &str) -> Result<Faults> {
+        let mut plan = Self::new();
+        plan.add(text)?;
+        match plan.steps.first() {
+            Some(step) => Err(Error::BadFault(format!(
+                "seeds say when faults come: `{step}` has an event of its own"
+            ))),
+            None if plan.drawn.is_empty() => Err(Error::BadFault("no fault is chosen".to_owned())),
+            None => Ok(plan.drawn),
+        }
+    }
+
     /// Adds a script: `name@event` or `name@event=choice`, with commas or line ends between; what follows `#` is a comment.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod campaign; // many runs against a host that lies
 mod child; // the QEMU process, which never outlives a run
 mod error;
 pub mod faults; // a host that lies

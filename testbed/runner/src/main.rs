@@ -1,5 +1,6 @@
 //! The command `svsm-testbed`: see `svsm-testbed --help`.
 
+mod campaign_command;
 mod cli;
 
 use core::time::Duration;
@@ -15,12 +16,13 @@ use svsm_testbed::log::{Interpreter, TimeSource};
 use svsm_testbed::show::{Format, Printer};
 use svsm_testbed::{Cancel, Images, Outcome, Progress, Run};
 
-use cli::{Cli, Command, DecodeArgs, FaultsArgs, RunArgs};
+use cli::{Cli, Command, DecodeArgs, FaultsArgs, GuestArgs, RunArgs};
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Decode(args) => decode(&args).map(|()| ExitCode::SUCCESS),
+        Command::Campaign(args) => campaign_command::run(&args),
         Command::Faults(args) => list_faults(&args).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
@@ -37,7 +39,8 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     ctrlc::set_handler(move || on_signal.cancel()).context("cannot catch Ctrl-C")?;
-    let images = args.images.load(Some(&args.image))?;
+    let guest = &args.guest;
+    let images = guest.images.load(Some(&guest.image))?;
     for file in images.stale() {
         eprintln!(
             "svsm-testbed: {} is gone, or newer than the image",
@@ -45,9 +48,12 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
         );
     }
     if let Some(port) = args.gdb {
-        explain_gdb(&images, args.machine_elf().as_deref(), port);
+        explain_gdb(&images, guest.machine_elf().as_deref(), port);
     }
-    let run = configure(args, images, cancel.clone()).faults(args.faults.plan()?);
+    let run = configure(guest, images, args.gdb.is_some())
+        .gdb(args.gdb)
+        .cancel(cancel.clone())
+        .faults(args.faults.plan()?);
     let format = Format::from(args.log);
     let coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut printer = Printer::new(io::stdout().lock(), format, coloured);
@@ -72,19 +78,17 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(outcome.verdict.exit_code()))
 }
 
-fn configure(args: &RunArgs, images: Images, cancel: Cancel) -> Run {
+fn configure(args: &GuestArgs, images: Images, endless: bool) -> Run {
     let mut run = Run::new(&args.image)
         .machine(args.machine.into())
         .platform(args.platform.into())
         .cpus(args.smp)
         .memory(args.memory)
-        .timeout(args.timeout())
+        .timeout(args.timeout(endless))
         .qemu(&args.qemu)
         .icount(args.icount)
-        .gdb(args.gdb)
         .images(images)
-        .stop_when_expected(args.until_expected)
-        .cancel(cancel);
+        .stop_when_expected(args.until_expected);
     if let Some(elf) = args.machine_elf() {
         run = run.machine_elf(elf);
     }

@@ -178,3 +178,115 @@ fn a_recorded_log_is_decoded() {
         "{text}"
     );
 }
+
+#[test]
+fn faults_are_listed_and_unknown_ones_refused() {
+    let list = Command::new(env!("CARGO_BIN_EXE_svsm-testbed"))
+        .arg("faults")
+        .output()
+        .unwrap();
+    assert!(stdout(&list).contains("partial-psc         detected"));
+    let refused = run(&[], &["--platform", "snp", "--fault", "partial-pcs"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let says = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        says.contains("there is no fault `partial-pcs`") && says.contains(" partial-psc "),
+        "{says}"
+    );
+    let elsewhere = run(&[], &["--fault", "partial-psc"]);
+    assert_eq!(elsewhere.status.code(), Some(2));
+}
+
+#[test]
+fn a_lie_is_shown_among_the_lines_of_the_log() {
+    let lie = r#"report {"event":"fault","number":3,"name":"remap","script":"remap@3=0x1","cpu":0,"vmpl":1,"rip":"0x77","effect":"done"}"#;
+    let output = run(&["text hello", lie, "passed", POWER_OFF], &[]);
+    let text = stdout(&output);
+    assert!(
+        text.contains("LIE   remap@3=0x1 at 0x77 VMPL1: done (must be detected)"),
+        "{text}"
+    );
+}
+
+fn campaign(directory: &tempfile::TempDir, script: &[&str], more: &[&str]) -> Output {
+    let image = directory.path().join("image.igvm");
+    fs::write(&image, script.join("\n")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_svsm-testbed"))
+        .args(["campaign", "--qemu", env!("CARGO_BIN_EXE_fake-qemu")])
+        .args(["--timeout", "20", "--platform", "snp", "--machine-elf"])
+        .args([&image, &image])
+        .args(more)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_campaign_says_what_came_and_goes_on_where_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let (junit, json) = (
+        directory.path().join("junit.xml"),
+        directory.path().join("all.json"),
+    );
+    let script = ["passed", POWER_OFF];
+    let files = [
+        "--junit",
+        junit.to_str().unwrap(),
+        "--json",
+        json.to_str().unwrap(),
+    ];
+    let first = campaign(
+        &directory,
+        &script,
+        &[&["--seeds", "1..3", "--jobs", "2"], &files[..]].concat(),
+    );
+    assert_eq!(first.status.code(), Some(0), "{first:?}");
+    assert!(stdout(&first).contains("3 of 3 cases done, 0 as they may not"));
+    let state = directory.path().join("image.igvm.campaign-1-1.jsonl");
+    assert_eq!(fs::read_to_string(&state).unwrap().lines().count(), 4);
+    let again = campaign(&directory, &script, &["--seeds", "1..4"]);
+    let says = String::from_utf8(again.stderr.clone()).unwrap();
+    assert!(says.contains("3 of them done before"), "{says}");
+    assert_eq!(fs::read_to_string(&state).unwrap().lines().count(), 5);
+    let value: serde_json::Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!(value["classes"]["correct"], 3);
+    assert_eq!(
+        fs::read_to_string(&junit)
+            .unwrap()
+            .matches("<testcase ")
+            .count(),
+        3
+    );
+    // The file is of this image.
+    let other = campaign(
+        &directory,
+        &["text x", "passed", POWER_OFF],
+        &["--seeds", "1..3"],
+    );
+    assert_eq!(other.status.code(), Some(2));
+    assert!(
+        String::from_utf8(other.stderr)
+            .unwrap()
+            .contains("another campaign")
+    );
+}
+
+#[test]
+fn an_image_that_an_honest_host_breaks_has_no_campaign() {
+    let directory = tempfile::tempdir().unwrap();
+    let crash = r#"report {"event":"verdict","kind":"shutdown"}"#;
+    let output = campaign(&directory, &[crash], &["--seeds", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("honest host")
+    );
+    for wrong in [
+        ["--seeds", "3..1"],
+        ["--partition", "0/3"],
+        ["--faults", "moon"],
+    ] {
+        let output = campaign(&directory, &[POWER_OFF], &wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}
