@@ -6,10 +6,15 @@
 
 mod area; // the bytes through which a guest processor calls
 mod call; // a call as it arrives in registers
+mod core_protocol; // memory, virtual CPUs, calling areas
 mod dispatch; // from a call to its service
+mod registry; // which virtual CPUs there are
 mod result; // what a call answers
+pub mod seam; // what services need of the machine
 
 pub use area::{CallPending, CallingArea};
 pub use call::{Arguments, CallId, CoreCall, ProtocolId, Registers};
+pub use core_protocol::Core;
 pub use dispatch::{Dispatcher, DuplicateProtocol, Outcome, Protocol, Versions};
+pub use registry::{Full, Registry, Vcpu};
 pub use result::ResultCode;

@@ -15,6 +15,11 @@ const FAILURES: u32 = 0x8000_0000;
 const MOST_PAGES: u32 = NEEDS_MEMORY - 1;
 
 impl ResultCode {
+    /// The code with that number, for those of a protocol's own.
+    pub(crate) const fn new(code: u32) -> Self {
+        Self(code)
+    }
+
     /// All done.
     pub const SUCCESS: Self = Self(0);
     /// Partly done: the guest repeats the call to go on.
