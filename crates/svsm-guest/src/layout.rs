@@ -21,6 +21,7 @@ const STUB: u64 = 0x1_5000;
 /// The list of ranges behind the stub's code.
 const RANGES: u64 = STUB + 0x400;
 const TABLES_OF_ACPI: u64 = 0x2_0000;
+const CALLING_AREA: u64 = TABLES_OF_ACPI + acpi::BYTES as u64;
 const LOW_END: u64 = 0xa_0000;
 /// Where old PCs have read-only memory, and kernels look for what it holds.
 const LEGACY: u64 = 0xc_0000;
@@ -42,6 +43,21 @@ pub enum Protection {
         /// The position.
         c_bit: u8,
     },
+    /// SEV-SNP below an SVSM, which has validated all memory and fills the pages for secrets and the CPUID table.
+    Svsm {
+        /// The position of the C-bit.
+        c_bit: u8,
+    },
+}
+
+impl Protection {
+    /// The bit of a page-table entry that says private; 0 if there is none.
+    const fn bit(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Snp { c_bit } | Self::Svsm { c_bit } => bit(c_bit),
+        }
+    }
 }
 
 /// A guest that is to start.
@@ -131,10 +147,11 @@ impl Layout {
             return Err(Error::NoRoom { needed, memory });
         }
         let entry = kernel.preferred() + ENTRY_64;
-        let (entry, rdi, rdx, bit) = match guest.protection {
-            Protection::None => (entry, 0, 0, 0),
-            Protection::Snp { c_bit } => (STUB, RANGES, entry, bit(c_bit)),
+        let (entry, rdi, rdx) = match guest.protection {
+            Protection::None | Protection::Svsm { .. } => (entry, 0, 0),
+            Protection::Snp { .. } => (STUB, RANGES, entry),
         };
+        let bit = guest.protection.bit();
         Ok(Self {
             kernel: kernel.preferred(),
             initrd: memory - disk,
@@ -174,6 +191,12 @@ impl Layout {
         CPUID
     }
 
+    /// The page through which the first processor calls its SVSM: the kernel is told that it is reserved.
+    #[must_use]
+    pub const fn calling_area(&self) -> u64 {
+        CALLING_AREA
+    }
+
     /// Memory that a guest of SEV-SNP needs although the memory map does not have it, its first byte and its length: kernels
     /// without EFI look for old firmware there, by private accesses.
     #[must_use]
@@ -192,10 +215,7 @@ impl Layout {
         put: &mut impl FnMut(u64, &[u8]) -> core::result::Result<(), E>,
     ) -> core::result::Result<(), E> {
         let snp = guest.protection != Protection::None;
-        let bit = match guest.protection {
-            Protection::None => 0,
-            Protection::Snp { c_bit } => bit(c_bit),
-        };
+        let bit = guest.protection.bit();
         let mut page = [0; 4096];
         for (to, word) in page.chunks_exact_mut(8).zip(GDT) {
             to.copy_from_slice(&word.to_le_bytes());
@@ -230,10 +250,10 @@ impl Layout {
             *to = from;
         }
         put(COMMAND_LINE, &page)?;
-        if snp {
-            if let Ok(data) = SnpSetupData::new(SETUP_DATA, SECRETS, CPUID) {
-                put(SETUP_DATA, data.as_bytes())?;
-            }
+        if snp && let Ok(data) = SnpSetupData::new(SETUP_DATA, SECRETS, CPUID) {
+            put(SETUP_DATA, data.as_bytes())?;
+        }
+        if matches!(guest.protection, Protection::Snp { .. }) {
             put(STUB, &self.stub(guest))?;
         }
         put(self.kernel, guest.kernel.payload())?;
@@ -245,7 +265,8 @@ impl Layout {
 
     /// What the kernel is told of memory.
     fn map(&self) -> [Region; 4] {
-        let acpi_end = TABLES_OF_ACPI + acpi::BYTES as u64;
+        // The calling area is kept from the kernel with them.
+        let acpi_end = CALLING_AREA + PAGE;
         let region = |start, end, kind| Region {
             start,
             bytes: end - start,
@@ -355,7 +376,11 @@ mod tests {
     fn nothing_is_written_twice_or_outside_of_memory() {
         let file = made::kernel(3 << 20);
         let initrd = vec![7; 5000];
-        for protection in [Protection::None, Protection::Snp { c_bit: 51 }] {
+        for protection in [
+            Protection::None,
+            Protection::Snp { c_bit: 51 },
+            Protection::Svsm { c_bit: 51 },
+        ] {
             let guest = guest(&file, &initrd, protection);
             let layout = Layout::new(&guest).unwrap();
             let pages = pages(&layout, &guest);
@@ -366,7 +391,13 @@ mod tests {
             );
             assert_eq!(pages[&((64 << 20) - 0x2000)][0], 7);
             assert_eq!(&pages[&COMMAND_LINE][..14], b"console=ttyS0\0");
-            assert_eq!(pages.contains_key(&STUB), protection != Protection::None);
+            let has_stub = matches!(protection, Protection::Snp { .. });
+            assert_eq!(pages.contains_key(&STUB), has_stub);
+            assert_eq!(
+                layout.start().entry == layout.kernel() + ENTRY_64,
+                !has_stub
+            );
+            assert!(!pages.contains_key(&layout.calling_area()));
         }
     }
 

@@ -80,7 +80,7 @@ pub fn build_with(
 
     let files = programs::Files::read(manifest, read)?;
     let programs = programs::Programs::check(&files)?;
-    let archive = programs.archive(manifest)?;
+    let archive = programs.archive(manifest, &files)?;
 
     let (svsm, stage2) = (
         request::segments(&programs.svsm),

@@ -46,6 +46,9 @@ pub struct Manifest {
     /// The user-mode programs, `init` first.
     #[serde(default, rename = "service")]
     pub services: Vec<Service>,
+    /// The guest that the SVSM starts, if it starts one.
+    #[serde(default)]
+    pub guest: Option<Guest>,
     /// What the SVSM wants to know from the host at start.
     #[serde(default)]
     pub parameters: Parameters,
@@ -136,6 +139,33 @@ pub struct Service {
     pub name: String,
     /// Its ELF file.
     pub elf: PathBuf,
+}
+
+/// A Linux kernel that the SVSM starts below itself. Its files travel in the archive.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Guest {
+    /// The kernel, a `bzImage`.
+    pub kernel: PathBuf,
+    /// The initial RAM disk.
+    #[serde(default)]
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    #[serde(default)]
+    pub command_line: String,
+}
+
+impl Guest {
+    /// A guest of a kernel alone.
+    #[must_use]
+    pub const fn new(kernel: PathBuf) -> Self {
+        Self {
+            kernel,
+            initrd: None,
+            command_line: String::new(),
+        }
+    }
 }
 
 /// The parameter areas that the SVSM wants.
@@ -252,8 +282,8 @@ impl Manifest {
         let text = std::fs::read_to_string(path).map_err(|source| Error::reading(path, source))?;
         let mut manifest = Self::parse(&text, &path.display().to_string())?;
         if let Some(folder) = path.parent() {
-            for elf in manifest.elves_mut() {
-                *elf = folder.join(&*elf);
+            for file in manifest.files_mut() {
+                *file = folder.join(&*file);
             }
         }
         Ok(manifest)
@@ -312,11 +342,16 @@ impl Manifest {
         Ok(())
     }
 
-    fn elves_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+    fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let services = self.services.iter_mut().map(|service| &mut service.elf);
+        let guest = self
+            .guest
+            .iter_mut()
+            .flat_map(|guest| [&mut guest.kernel].into_iter().chain(&mut guest.initrd));
         [&mut self.svsm.elf, &mut self.stage2.elf]
             .into_iter()
             .chain(services)
+            .chain(guest)
     }
 }
 

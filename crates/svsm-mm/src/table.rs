@@ -290,5 +290,15 @@ pub(crate) fn page_entry(encryption: Encryption, page: Gpa, attributes: Attribut
     Codec(encryption).leaf(page, flags).map(|entry| entry.0)
 }
 
+/// The entry of a level 2 table that maps the 2 MiB at `page`, for windows that have such an entry.
+pub(crate) fn large_entry(
+    encryption: Encryption,
+    page: Gpa,
+    attributes: Attributes,
+) -> Result<u64> {
+    let flags = LeafFlags::new(attributes, Level(2), false);
+    Codec(encryption).leaf(page, flags).map(|entry| entry.0)
+}
+
 #[cfg(test)]
 mod tests;

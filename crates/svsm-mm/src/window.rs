@@ -19,13 +19,16 @@ use svsm_platform::encryption::Visibility;
 use crate::{Error, Result};
 
 mod direct;
+pub mod fallible; // accesses that may fault
 #[cfg(any(test, feature = "alloc"))]
 mod host;
+mod large;
 mod temp;
 
 pub use direct::{DirectPage, DirectWindow};
 #[cfg(any(test, feature = "alloc"))]
 pub use host::{HostMemory, HostPage, NoProcessor};
+pub use large::LargeWindow;
 pub use temp::{TempPage, TempWindow};
 
 /// Bytes of a page as windows show it.

@@ -9,7 +9,7 @@ use svsm_stage2::layout;
 use crate::archive;
 use crate::error::{Error, Result};
 use crate::executable::Executable;
-use crate::manifest::Manifest;
+use crate::manifest::{Guest, Manifest};
 
 /// Where user-mode programs may be linked: the lower half without its first
 /// page, so that null stays a fault, and without its last.
@@ -29,7 +29,14 @@ pub(crate) struct Files {
     pub(crate) stage2: File,
     /// In the order of the manifest.
     pub(crate) services: Vec<File>,
+    /// By their names in the archive.
+    guest: Vec<(&'static str, File)>,
 }
+
+// What the SVSM calls the files of its guest.
+const GUEST_KERNEL: &str = "guest.kernel";
+const GUEST_INITRD: &str = "guest.initrd";
+const GUEST_COMMAND_LINE: &str = "guest.command-line";
 
 impl Files {
     pub(super) fn read(
@@ -51,8 +58,29 @@ impl Files {
                 .iter()
                 .map(|service| read(&service.elf))
                 .collect::<Result<_>>()?,
+            guest: match &manifest.guest {
+                Some(guest) => guest_files(guest, &mut read)?,
+                None => Vec::new(),
+            },
         })
     }
+}
+
+/// The files of a guest, by the names that the SVSM looks for.
+fn guest_files(
+    guest: &Guest,
+    read: &mut impl FnMut(&Path) -> Result<File>,
+) -> Result<Vec<(&'static str, File)>> {
+    let mut files = vec![(GUEST_KERNEL, read(&guest.kernel)?)];
+    if let Some(initrd) = &guest.initrd {
+        files.push((GUEST_INITRD, read(initrd)?));
+    }
+    let command_line = File {
+        path: PathBuf::new(),
+        bytes: guest.command_line.clone().into_bytes(),
+    };
+    files.push((GUEST_COMMAND_LINE, command_line));
+    Ok(files)
 }
 
 /// The programs in the files.
@@ -79,9 +107,9 @@ impl<'f> Programs<'f> {
         })
     }
 
-    /// The archive of services; empty if there are none.
-    pub(super) fn archive(&self, manifest: &Manifest) -> Result<Vec<u8>> {
-        if self.services.is_empty() {
+    /// The archive of services and of the guest's files; empty if there are none.
+    pub(super) fn archive(&self, manifest: &Manifest, files: &Files) -> Result<Vec<u8>> {
+        if self.services.is_empty() && files.guest.is_empty() {
             return Ok(Vec::new());
         }
         let stripped: Vec<_> = self.services.iter().map(Executable::stripped).collect();
@@ -93,6 +121,10 @@ impl<'f> Programs<'f> {
                 name: &service.name,
                 data,
             })
+            .chain(files.guest.iter().map(|(name, file)| archive::Entry {
+                name,
+                data: &file.bytes,
+            }))
             .collect();
         archive::write(&entries).ok_or(Error::TooLarge)
     }

@@ -242,7 +242,8 @@ impl Manifest {
                 return Err(at(key, ManifestFault::InitNotFirst { name: name.clone() }));
             }
             // `Manifest::replace_elf` names the two other programs by these words.
-            if name == "svsm" || name == "stage2" {
+            // The guest's files have names of their own.
+            if name == "svsm" || name == "stage2" || name.starts_with("guest.") {
                 return Err(at(key, ManifestFault::ReservedName { name: name.clone() }));
             }
             if !seen.insert(name) {

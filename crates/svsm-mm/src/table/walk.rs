@@ -5,7 +5,7 @@ use core::ops::ControlFlow;
 use svsm_platform::addr::{Gpa, Gva, GvaRange, PageSize};
 
 use super::{Attributes, Cursor, Entry, Level, PageTable, Stopped, open};
-use crate::window::Window;
+use crate::window::{Window, WordIndex};
 use crate::{Error, Result};
 
 /// A page that is mapped.
@@ -54,6 +54,27 @@ impl PageTable {
             table = self.codec.target(entry, level);
             level = level.below()?;
         }
+    }
+
+    /// Where the entry is that would map the 2 MiB at `at`: its table, and its index there.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`] if there is no such table, [`Error::ForeignTable`] if it is another page table's, and what the window
+    /// says.
+    pub fn large_entry_at<W: Window>(&self, window: &W, at: Gva) -> Result<(Gpa, WordIndex)> {
+        let (mut level, mut table) = (self.top(), self.root());
+        while level != Level(2) {
+            let entry = Entry(open(window, table)?.load(level.index(at.as_u64())));
+            if !entry.is_present() || entry.is_leaf(level) {
+                return Err(Error::NotMapped { at });
+            }
+            if !entry.is_owned() {
+                return Err(Error::ForeignTable { at });
+            }
+            table = self.codec.target(entry, level);
+            level = level.below()?;
+        }
+        Ok((table, level.index(at.as_u64())))
     }
 
     /// The physical address behind `at`, if something is mapped there.

@@ -89,6 +89,10 @@ pub unsafe trait Insn {
     /// RMPQUERY: asks what `level` may do with the private page mapped at `at`. Older processors lack it.
     fn rmpquery(&self, at: Gva, level: Vmpl) -> RawQuery;
 
+    /// INVLPGB for all translations of this guest at all levels, global ones included, and TLBSYNC: when it returns, no processor
+    /// has any. #UD where the processor or the host lacks it: CPUID 0x80000008, EBX bit 3.
+    fn flush_all(&self);
+
     /// Writes the GHCB MSR, executes VMGEXIT, and answers with the GHCB MSR.
     ///
     /// Interrupts are masked from the first to the last of these, and the MSR is left as the host leaves it.
@@ -113,6 +117,10 @@ unsafe impl<I: Insn + ?Sized> Insn for &I {
 
     fn rmpquery(&self, at: Gva, level: Vmpl) -> RawQuery {
         I::rmpquery(self, at, level)
+    }
+
+    fn flush_all(&self) {
+        I::flush_all(self);
     }
 
     unsafe fn vmgexit(&self, request: u64) -> u64 {
@@ -222,6 +230,20 @@ mod processor {
                 raw: raw(rax, 0),
                 size,
                 word,
+            }
+        }
+
+        fn flush_all(&self) {
+            // The ASID is valid (a guest's own, whatever EDX says), and global translations are meant, too.
+            const ALL: u64 = 1 << 2 | 1 << 3;
+            // SAFETY: translations are only forgotten.
+            unsafe {
+                asm!(
+                    ".byte 0x0f, 0x01, 0xfe",
+                    ".byte 0x0f, 0x01, 0xff",
+                    in("rax") ALL, in("ecx") 0, in("edx") 0,
+                    options(nostack, preserves_flags),
+                );
             }
         }
 
