@@ -9,7 +9,7 @@ use svsm_stage2::handoff::Handoff;
 use svsm_syscall::abi::SysError;
 
 use crate::machine::Console;
-use crate::{areas, clock, cpu, interrupt, log, machine, memory, selftest, smp, user};
+use crate::{areas, clock, cpu, guest, interrupt, log, machine, memory, selftest, smp, user};
 
 /// The verdict's code when the SVSM itself cannot start.
 const CANNOT_START: u32 = 0xfffe_0000;
@@ -67,6 +67,7 @@ fn bring_up(handoff: &Handoff, free: GpaRange) -> Result<(), Failure> {
     interrupt::measure_timer().map_err(|_| Failure::Timer)?;
     let count = smp::survey(handoff, own).map_err(Failure::Others)?;
     user::begin(handoff).map_err(Failure::User)?;
+    guest::survey(handoff).map_err(Failure::Guest)?;
     let missing = smp::start_others(handoff).map_err(Failure::Others)?;
     info!(public, "{} of {} CPUs run", smp::online(), count);
     if missing > 0 {
@@ -89,6 +90,8 @@ enum Failure {
     Timer,
     /// The other CPUs cannot be started.
     Others(smp::Failure),
+    /// There is a guest, and not what it takes.
+    Guest(guest::Failure),
     /// There is no user mode to enter.
     User(SysError),
     /// So many CPUs did not come.

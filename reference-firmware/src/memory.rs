@@ -18,6 +18,7 @@ use svsm_platform::encryption::Visibility;
 use svsm_platform::irq::LocalIrq;
 use svsm_platform::lock::SpinLock;
 use svsm_platform::once::OnceCell;
+use svsm_platform::percpu::CpuIndex;
 use svsm_stage2::handoff::Handoff;
 use svsm_stage2::layout;
 
@@ -38,6 +39,8 @@ pub(crate) type Frames = SpinLock<Buddy<'static>, LocalIrq>;
 pub(crate) struct Memory {
     frames: Frames,
     window: DirectWindow,
+    /// The start of the linear mapping.
+    shown: (Gpa, Gva),
     kernel: SpinLock<PageTable, LocalIrq>,
     cr3: Cr3,
 }
@@ -103,6 +106,7 @@ pub(crate) fn take_over(
         .set(Memory {
             frames,
             window,
+            shown: (handoff.tables.gpa(), handoff.tables.gva()),
             kernel,
             cr3,
         })
@@ -160,6 +164,30 @@ impl Memory {
             let _ = (&self.frames).give(refused.frame);
             refused.error
         })
+    }
+
+    /// Where a CPU sees 2 MiB of anything: the page-table entry, and the place.
+    pub(crate) fn large_place(&self, cpu: CpuIndex) -> Option<(NonNull<u64>, Gva)> {
+        let large = PageSize::Size2M.bytes();
+        // From the end of the SVSM's address space down; stacks come from the other end.
+        let below = u64::from(cpu.as_u32()) + 1;
+        let end = layout::runtime()?.end().align_down(PageSize::Size2M);
+        let place = end.checked_sub(below * large)?;
+        let (table, index) = self
+            .kernel
+            .lock()
+            .large_entry_at(&self.window, place)
+            .ok()?;
+        let entry = self
+            .linear(table)?
+            .checked_add(u64::from(index.as_u16()) * 8)?;
+        Some((pointer(entry)?.cast(), place))
+    }
+
+    /// Where the linear mapping shows a page of it.
+    fn linear(&self, page: Gpa) -> Option<Gva> {
+        let (start, at) = self.shown;
+        at.checked_add(page.checked_offset_from(start)?)
     }
 
     /// Two pages that become the platform's for good: one for any use, and one that may be a save area.

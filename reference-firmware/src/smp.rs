@@ -46,6 +46,17 @@ pub(crate) fn apic_id(cpu: CpuIndex) -> Option<ApicId> {
     IDS.value()?.get(cpu.as_usize()).copied()
 }
 
+/// The identities of all CPUs as numbers.
+pub(crate) fn raw_ids() -> Vec<u32> {
+    let ids = IDS.value().map_or(&[][..], Vec::as_slice);
+    ids.iter().map(|id| id.as_u32()).collect()
+}
+
+/// The identity of this CPU as a number.
+pub(crate) fn own_id() -> Option<u32> {
+    apic_id(cpu::index()).map(ApicId::as_u32)
+}
+
 /// Reads which CPUs there are, this one first, and makes room for them.
 ///
 /// # Errors

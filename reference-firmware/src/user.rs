@@ -101,6 +101,11 @@ fn archive() -> &'static [u8] {
     ARCHIVE.value().copied().unwrap_or_default()
 }
 
+/// A file of the archive.
+pub(crate) fn file(name: &str) -> Option<&'static [u8]> {
+    find(name).ok()
+}
+
 /// A program of the archive.
 fn find(name: &str) -> Result<&'static [u8], SysError> {
     match Archive::new(archive()).find(name) {

@@ -70,8 +70,8 @@ impl Bench {
         Ok(Self {
             qemu,
             machine: programs.elf("svsm-machine")?,
-            image: firmware::image(&programs, Loader::Machine, false)?,
-            debug_image: firmware::image(&programs, Loader::Machine, true)?,
+            image: firmware::image(&programs, Loader::Machine, false, None)?,
+            debug_image: firmware::image(&programs, Loader::Machine, true, None)?,
             programs,
         })
     }

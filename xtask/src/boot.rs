@@ -1,6 +1,7 @@
 //! `cargo xtask boot`: the firmware, its image, and a run of it.
 
 use crate::firmware::{self, Programs};
+use crate::linux::Lab;
 use crate::setup::{self, Bare, Install};
 use crate::{proc, ui, workspace};
 use anyhow::{Context, Result};
@@ -54,12 +55,27 @@ pub(crate) struct Args {
     /// Text for the image's command line.
     #[arg(long, value_name = "TEXT")]
     append: Option<String>,
+    /// The SVSM alone, without a guest below it.
+    #[arg(long, conflicts_with_all = ["kernel", "initrd", "guest_append"])]
+    no_guest: bool,
+    /// Start this kernel (bzImage) below the SVSM, instead of Debian's.
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// With this initial RAM disk, instead of one that checks the guest.
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// More for the guest kernel's command line.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    guest_append: String,
     /// What starts the image: the software machine, or QEMU's own loader where it has one.
     #[arg(long, value_enum, default_value_t = Machine::L0)]
     machine: Machine,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+/// How long a boot with a guest may take, in seconds.
+const GUEST_SECONDS: u64 = 300;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Platform {
     /// An unprotected PC.
     Native,
@@ -90,6 +106,14 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     let qemu = setup::qemu(Install::Allowed)?;
     let bare = Bare::find(Install::Allowed)?;
     let programs = Programs::build(&bare)?;
+    let has_guest = args.platform == Platform::Snp && !args.no_guest && args.image.is_none();
+    let lab = has_guest
+        .then(|| Lab::build(args.kernel.clone(), args.initrd.clone()))
+        .transpose()?;
+    let guest = lab
+        .as_ref()
+        .map(|lab| lab.files(&args.guest_append))
+        .transpose()?;
     let (image, symbols) = match &args.image {
         Some(image) => (image.clone(), None),
         None => {
@@ -97,7 +121,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
                 Machine::L0 => Loader::Machine,
                 Machine::Bare => Loader::Qemu,
             };
-            let built = firmware::image(&programs, loader, args.debug_image)?;
+            let built = firmware::image(&programs, loader, args.debug_image, guest.as_ref())?;
             (built.file, Some(built.symbols))
         }
     };
@@ -125,7 +149,12 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         &value(&args.log),
     ]);
     run.args(["--smp", &args.smp.to_string(), "--memory", &args.memory]);
-    if let Some(seconds) = args.timeout {
+    if let Some(text) = lab.as_ref().and_then(Lab::expected) {
+        run.args(["--expect", text]);
+    }
+    // A guest takes its time.
+    let seconds = args.timeout.or(has_guest.then_some(GUEST_SECONDS));
+    if let Some(seconds) = seconds {
         run.args(["--timeout", &seconds.to_string()]);
     }
     if let Some(text) = &args.append {

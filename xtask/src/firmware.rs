@@ -6,6 +6,7 @@ use crate::ui;
 use crate::workspace;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+use svsm_igvm::manifest::{Budgets, RequiredMemory, Size};
 use svsm_igvm::report::Report;
 use svsm_igvm::symbols::Symbols;
 use svsm_igvm::{Loader, Manifest};
@@ -98,11 +99,56 @@ pub(crate) struct Image {
     pub(crate) report: Report,
 }
 
+/// A Linux kernel that the firmware starts below itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Guest {
+    /// The kernel.
+    pub(crate) kernel: PathBuf,
+    /// The initial RAM disk.
+    pub(crate) initrd: PathBuf,
+    /// The kernel's command line.
+    pub(crate) command_line: String,
+}
+
+/// Adds a guest to an image: its files, room for them, and the memory in which old firmware would lie.
+fn take_guest(manifest: &mut Manifest, guest: &Guest) -> Result<()> {
+    const LARGE: u64 = 2 << 20;
+    let bytes = |path: &Path| -> Result<u64> {
+        let facts = std::fs::metadata(path);
+        Ok(facts
+            .with_context(|| format!("cannot read {}", path.display()))?
+            .len())
+    };
+    let files = bytes(&guest.kernel)? + bytes(&guest.initrd)?;
+    let own = manifest.svsm.size.bytes();
+    manifest.svsm.size = Size::new((own + files).next_multiple_of(LARGE));
+    let mut wanted = svsm_igvm::manifest::Guest::new(guest.kernel.clone());
+    wanted.initrd = Some(guest.initrd.clone());
+    wanted.command_line.clone_from(&guest.command_line);
+    manifest.guest = Some(wanted);
+    // Kernels without EFI look there for what a BIOS left, by private accesses.
+    manifest.required_memory.push(RequiredMemory {
+        base: 0xc_0000,
+        size: Size::new(0x4_0000),
+    });
+    // Budgets are those of the firmware alone.
+    manifest.budgets = Budgets::default();
+    Ok(())
+}
+
 /// Lays the reference firmware out as an image.
-pub(crate) fn image(programs: &Programs, loader: Loader, debug: bool) -> Result<Image> {
+pub(crate) fn image(
+    programs: &Programs,
+    loader: Loader,
+    debug: bool,
+    guest: Option<&Guest>,
+) -> Result<Image> {
     let start = ui::step(&format!("laying out the image for {loader}"));
     let mut manifest = Manifest::load(&workspace::root().join("reference-firmware/image.toml"))?;
     manifest.debug = debug;
+    if let Some(guest) = guest {
+        take_guest(&mut manifest, guest)?;
+    }
     let mut names = vec!["svsm".to_owned(), "stage2".to_owned()];
     names.extend(manifest.services.iter().map(|service| service.name.clone()));
     for name in &names {
@@ -112,7 +158,8 @@ pub(crate) fn image(programs: &Programs, loader: Loader, debug: bool) -> Result<
     let dir = workspace::target_dir()?.join("images");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let debug = if debug { "-debug" } else { "" };
-    let file = dir.join(format!("native-{loader}{debug}.igvm"));
+    let with = if guest.is_some() { "linux" } else { "svsm" };
+    let file = dir.join(format!("{with}-{loader}{debug}.igvm"));
     let symbols = Symbols::path_beside(&file);
     write(&file, &image.bytes)?;
     write(

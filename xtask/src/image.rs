@@ -9,7 +9,7 @@ use svsm_igvm::Loader;
 /// Options of `cargo xtask image`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The image goes to target/images/native-LOADER.igvm, with the list of its programs beside it.
+The image goes to target/images/svsm-LOADER.igvm, with the list of its programs beside it.
 It is refused if it needs something that the loader does not take.
 
 Examples:
@@ -31,7 +31,7 @@ pub(crate) struct Args {
 /// `cargo xtask image`.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     let programs = Programs::build(&Bare::find(Install::Allowed)?)?;
-    let image = firmware::image(&programs, args.loader, args.debug_image)?;
+    let image = firmware::image(&programs, args.loader, args.debug_image, None)?;
     print!("{}", image.report);
     if args.inspect {
         let bytes = std::fs::read(&image.file)

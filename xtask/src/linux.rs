@@ -4,7 +4,7 @@ mod cpio; // an initial RAM disk
 mod facts; // what a guest said, and whether it is true
 mod kernel; // Debian's
 
-use crate::firmware::Programs;
+use crate::firmware::{self, Programs};
 use crate::setup::{self, Bare, Install};
 use crate::{proc, ui, workspace};
 use anyhow::{Context, Result, bail};
@@ -12,7 +12,8 @@ use core::time::Duration;
 use facts::Facts;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use svsm_igvm::{Linux, linux::Platform as ImagePlatform};
+use svsm_igvm::{Linux, Loader, linux::Platform as ImagePlatform};
+use svsm_testbed::images::Images;
 use svsm_testbed::{Outcome, Platform as MachinePlatform, Progress, Run};
 
 /// Options of `cargo xtask linux`.
@@ -62,6 +63,8 @@ pub(crate) enum Platform {
     Plain,
     /// AMD SEV-SNP, the guest at VMPL0.
     Snp,
+    /// AMD SEV-SNP, the guest at VMPL2 below the reference firmware.
+    Svsm,
 }
 
 impl Platform {
@@ -70,6 +73,7 @@ impl Platform {
         match self {
             Self::Plain => "plain",
             Self::Snp => "SNP",
+            Self::Svsm => "SNP below the SVSM",
         }
     }
 }
@@ -165,6 +169,7 @@ pub(crate) fn passes(lab: &Lab, guest: &Guest<'_>) -> Result<Outcome> {
 pub(crate) struct Lab {
     qemu: PathBuf,
     machine: PathBuf,
+    programs: Programs,
     kernel: Vec<u8>,
     initrd: Vec<u8>,
     /// The last words of a good run; a RAM disk of somebody else's has its own.
@@ -198,6 +203,7 @@ impl Lab {
         Ok(Self {
             qemu,
             machine: programs.elf("svsm-machine")?,
+            programs,
             kernel,
             initrd,
             expected,
@@ -239,11 +245,33 @@ impl Lab {
         Ok(start.elapsed())
     }
 
+    /// The files, on disk, for an image that starts them below the firmware.
+    pub(crate) fn files(&self, append: &str) -> Result<firmware::Guest> {
+        let (kernel, initrd) = (
+            self.scratch.path().join("vmlinuz"),
+            self.scratch.path().join("initrd"),
+        );
+        std::fs::write(&kernel, &self.kernel).context("cannot write the kernel")?;
+        std::fs::write(&initrd, &self.initrd).context("cannot write the RAM disk")?;
+        let command_line = format!("console=ttyS0 panic=-1 {append}");
+        Ok(firmware::Guest {
+            kernel,
+            initrd,
+            command_line: command_line.trim().to_owned(),
+        })
+    }
+
+    /// The last words of a good run, if they are known.
+    pub(crate) const fn expected(&self) -> Option<&'static str> {
+        self.expected
+    }
+
     fn run(&self, guest: &Guest<'_>) -> Result<Run> {
         let append = format!("console=ttyS0 panic=-1 {}", guest.append);
         let (image, machine) = match guest.platform {
             Platform::Plain => (ImagePlatform::Native, MachinePlatform::Native),
             Platform::Snp => (ImagePlatform::Snp, MachinePlatform::Snp),
+            Platform::Svsm => return self.run_below(guest),
         };
         let bytes = svsm_igvm::linux(&Linux {
             kernel: &self.kernel,
@@ -262,6 +290,28 @@ impl Lab {
             .qemu(&self.qemu)
             .machine_elf(&self.machine)
             .platform(machine)
+            .cpus(guest.processors)
+            .memory(guest.memory)
+            .timeout(Duration::from_secs(180));
+        Ok(match self.expected {
+            Some(text) => run.expect(text),
+            None => run,
+        })
+    }
+}
+
+impl Lab {
+    /// The guest below the reference firmware.
+    fn run_below(&self, guest: &Guest<'_>) -> Result<Run> {
+        let files = self.files(guest.append)?;
+        let image = firmware::image(&self.programs, Loader::Machine, false, Some(&files))?;
+        let mut images = Images::new();
+        images.add_symbols(&image.symbols)?;
+        let run = Run::new(image.file)
+            .qemu(&self.qemu)
+            .machine_elf(&self.machine)
+            .images(images)
+            .platform(MachinePlatform::Snp)
             .cpus(guest.processors)
             .memory(guest.memory)
             .timeout(Duration::from_secs(180));

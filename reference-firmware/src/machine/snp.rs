@@ -48,6 +48,8 @@ struct Machine {
 }
 
 static MACHINE: OnceCell<Machine> = OnceCell::new();
+/// A copy of the CPUID page: the page itself lies in low memory, which becomes the guest's.
+static CPUID: OnceCell<[u8; PAGE as usize]> = OnceCell::new();
 /// The address of each CPU's GHCB page; 0 if it has none yet.
 static GHCBS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
@@ -83,8 +85,10 @@ pub(super) fn begin(handoff: &Handoff) -> Result<GpaRange, Failure> {
 fn know(handoff: &Handoff, features: SevFeatures) -> Option<&'static Machine> {
     let area = handoff.cpuid?;
     let at = with_exposed_provenance::<u8>(area.gva().as_u64() as usize);
-    // SAFETY: the builder mapped the page read-only, it is private, and it stays for ever.
+    // SAFETY: the builder mapped the page read-only, it is private, and nobody writes it before there is a guest.
     let bytes = unsafe { core::slice::from_raw_parts(at, PAGE as usize) };
+    let _ = CPUID.set(*bytes.first_chunk()?);
+    let bytes = CPUID.value()?;
     let _ = MACHINE.set(Machine {
         cpuid: CpuidPage::new(bytes)?,
         window: handoff.window,
@@ -207,6 +211,39 @@ unsafe impl Reach for Linear {
         let offset = page.checked_offset_from(self.gpa.start())?;
         Some(run(self.gva.checked_add(offset)?))
     }
+}
+
+/// Slots of the window through which a CPU reaches pages of the guest.
+const OWN_SLOTS: u64 = MAX_CPUS as u64;
+
+/// The window of this CPU, of one slot at [`own_slot`], for pages of the guest.
+pub(crate) fn own_window() -> Option<TempWindow<Tlb>> {
+    let machine = MACHINE.value()?;
+    window(machine, OWN_SLOTS + u64::from(cpu::index().as_u32()), 1)
+}
+
+/// Where that window shows a page.
+pub(crate) fn own_slot() -> Option<Gva> {
+    let slot = OWN_SLOTS + u64::from(cpu::index().as_u32());
+    MACHINE.value()?.window.gva.checked_add(slot * PAGE)
+}
+
+/// How page-table entries say private.
+pub(crate) fn encryption() -> Option<Encryption> {
+    MACHINE.value().map(|machine| machine.encryption)
+}
+
+/// What this level runs with, and so does the guest: upstream hosts want equal features.
+pub(crate) fn features() -> Option<SevFeatures> {
+    MACHINE.value().map(|machine| machine.features)
+}
+
+/// Runs a lower level on this CPU.
+///
+/// # Errors
+/// There is none yet.
+pub(crate) fn run_level(level: Vmpl) -> Result<(), Error> {
+    ghcb().ok_or(Error::Request)?.run_vmpl(level)
 }
 
 /// Changes pages of the SVSM's own memory.

@@ -25,7 +25,7 @@ use super::process::Process;
 use super::space::Start;
 use crate::memory::{self, Stack};
 use crate::smp::MAX_CPUS;
-use crate::{clock, cpu, interrupt, machine, smp};
+use crate::{clock, cpu, guest, interrupt, machine, smp};
 
 /// The most tasks, ended ones that nobody has asked for included.
 const MAX_TASKS: usize = 64;
@@ -156,8 +156,11 @@ pub(crate) fn current_id() -> Option<TaskId> {
 
 /// This CPU takes tasks from now on, and does nothing else.
 pub(crate) fn work() -> ! {
-    let Some(tasks) = tasks() else { cpu::halt() };
     let index = cpu::index();
+    if !machine::takes_interrupts() && index != CpuIndex::BOOT {
+        attend()
+    }
+    let Some(tasks) = tasks() else { cpu::halt() };
     let _ = tasks.lock().online(index);
     // Without ticks tasks share less fairly, and sleepers sleep longer.
     let _ = interrupt::start_ticks();
@@ -177,10 +180,23 @@ pub(crate) fn work() -> ! {
                 if machine::takes_interrupts() {
                     insn::sti_hlt();
                 } else {
-                    insn::pause();
+                    guest::start_if_due();
+                    if !guest::run() {
+                        insn::pause();
+                    }
                     wake_sleepers();
                 }
             }
+        }
+    }
+}
+
+/// The same for a CPU that nobody can wake: it takes no tasks, since the host may leave it at any instruction for a lower level,
+/// and runs the guest once it has one. Until then it sleeps, and the host wakes it for the guest.
+fn attend() -> ! {
+    loop {
+        if !guest::run() {
+            insn::hlt();
         }
     }
 }

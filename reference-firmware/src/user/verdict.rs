@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use svsm_log::Verdict;
 use svsm_platform::seam::Terminate;
 
-use crate::{interrupt, log, machine};
+use crate::{guest, interrupt, log, machine};
 
 /// No verdict was given.
 const NONE: u64 = u64::MAX;
@@ -19,8 +19,8 @@ pub(super) fn set(code: u32) {
     VERDICT.store(code.into(), Ordering::Relaxed);
 }
 
-/// The first process has ended, and so does the machine.
-pub(super) fn end(exit_code: u16) -> ! {
+/// The first process has ended, and so does the machine, unless it was the overture to a guest.
+pub(super) fn end(exit_code: u16) {
     let verdict = match u32::try_from(VERDICT.load(Ordering::Relaxed)) {
         Ok(0) if exit_code == 0 => Verdict::Passed,
         Ok(0) => Verdict::Failed(SILENT | u32::from(exit_code)),
@@ -35,5 +35,8 @@ pub(super) fn end(exit_code: u16) -> ! {
         ),
     }
     log::verdict(verdict);
+    if verdict == Verdict::Passed && guest::request() {
+        return;
+    }
     machine::terminator().power_off()
 }

@@ -59,9 +59,14 @@ impl Facts {
         if guest.platform == Platform::Plain {
             return Ok(());
         }
+        let level = if guest.platform == Platform::Svsm {
+            "SNP running at VMPL2"
+        } else {
+            "SNP running at VMPL0"
+        };
         for text in [
             "Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP",
-            "SNP running at VMPL0",
+            level,
         ] {
             ensure!(self.log_has(text), "the kernel does not say `{text}`");
         }

@@ -92,11 +92,13 @@ mod tests {
         let at = NonNull::from(&mut memory).cast::<u8>();
         let mut bytes = [0; 9];
         // SAFETY: the memory is this function's, and accessed by nothing else meanwhile.
-        unsafe {
-            assert!(try_read(at, &mut bytes));
-            assert!(try_write(at.add(16), &[9; 3]));
-            assert!(try_clear(at.cast(), 1));
-        }
+        assert!(unsafe { try_read(at, &mut bytes) });
+        // SAFETY: as above; the third word is in it.
+        let third = unsafe { at.add(16) };
+        // SAFETY: as above.
+        assert!(unsafe { try_write(third, &[9; 3]) });
+        // SAFETY: as above.
+        assert!(unsafe { try_clear(at.cast(), 1) });
         assert_eq!(bytes, [1, 0, 0, 0, 0, 0, 0, 0, 2]);
         assert_eq!(memory, [0, 2, 0x0009_0909, 4]);
     }

@@ -1,0 +1,184 @@
+//! The guest below us: a Linux kernel that came with the image, at a level that cannot reach the SVSM's memory.
+
+mod launch; // before its first instruction
+mod memory; // what it has, and how we reach it
+
+use alloc::vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use svsm_platform::addr::GpaRange;
+use svsm_platform::claim::Claim;
+use svsm_platform::irq::LocalIrq;
+use svsm_platform::level::Vmpl;
+use svsm_platform::once::OnceCell;
+use svsm_platform::seam::{Reason, Terminate};
+use svsm_platform::snp::vmsa::Field;
+use svsm_platform::snp::{Error, SevFeatures};
+use svsm_protocol::seam::{GuestMemory, SaveAreas, Unreachable};
+use svsm_protocol::{
+    CallPending, CallingArea, Core, Dispatcher, Protocol, Registers, Registry, ResultCode, Vcpu,
+};
+use svsm_stage2::handoff::Handoff;
+use svsm_stage2::params::{MemoryMap, MemoryRegion};
+use svsm_stage2::region::{Area, Parameter};
+use svsm_stage2::zerocopy::FromBytes;
+
+use crate::machine::{self, snp};
+use crate::{areas, smp, user};
+use memory::{MAX_REGIONS, Machine, Map};
+
+/// The guest's level.
+pub(crate) const LEVEL: Vmpl = Vmpl::Vmpl2;
+
+/// What the guest is made of.
+struct Facts {
+    map: Map,
+    svsm: GpaRange,
+    /// Low memory of which the image has used some.
+    loaded: GpaRange,
+    secrets: Area,
+    features: SevFeatures,
+    registry: Registry<'static, LocalIrq>,
+}
+
+static FACTS: OnceCell<Facts> = OnceCell::new();
+/// The guest is to start as soon as the first CPU has nothing else to do.
+static IS_DUE: AtomicBool = AtomicBool::new(false);
+
+/// Why there is no guest.
+#[derive(Clone, Copy, Debug, defmt::Format)]
+pub(crate) enum Failure {
+    /// The image has no kernel, or not all that a guest needs.
+    NoKernel,
+    /// The parts do not fit into the guest's memory.
+    Layout(svsm_guest::Error),
+    /// There is no memory, or it cannot be reached.
+    Memory,
+    /// The host or the processor refuses.
+    Snp(Error),
+    /// What the loader deposited makes no sense.
+    Image(svsm_stage2::Error),
+}
+
+/// Learns what a guest would be made of. Without a kernel in the image, or without levels, there is none.
+///
+/// # Errors
+/// There is a kernel, and not what else it takes.
+pub(crate) fn survey(handoff: &Handoff) -> Result<(), Failure> {
+    if !machine::is_snp() || user::file("guest.kernel").is_none() {
+        return Ok(());
+    }
+    let area = handoff
+        .parameter(Parameter::MemoryMap)
+        .ok_or(Failure::NoKernel)?;
+    // SAFETY: the area is one of the checked hand-off, and the builder maps parameters read-only.
+    #[expect(unsafe_code, reason = "reads an area of the image")]
+    let bytes = unsafe { areas::bytes(area) };
+    let mut room = [MemoryRegion::NONE; MAX_REGIONS];
+    let map = MemoryMap::parse(Claim::new(bytes), &mut room).map_err(Failure::Image)?;
+    let loaded = GpaRange::from_bounds(handoff.trampoline, handoff.stage2.end());
+    let ids = smp::raw_ids().leak();
+    let slots = vec![None; 2 * ids.len() + 2].leak();
+    let features = snp::features().ok_or(Failure::NoKernel)?;
+    let _ = FACTS.set(Facts {
+        map: Map::new(map.regions(), handoff.svsm),
+        svsm: handoff.svsm,
+        loaded: loaded.ok_or(Failure::NoKernel)?,
+        secrets: handoff.secrets.ok_or(Failure::NoKernel)?,
+        features,
+        registry: Registry::new(slots, ids, features.bits(), LocalIrq),
+    });
+    Ok(())
+}
+
+/// Asks for the guest to be started, if there is one. Answers whether there is.
+pub(crate) fn request() -> bool {
+    let is_there = FACTS.value().is_some();
+    IS_DUE.store(is_there, Ordering::Release);
+    is_there
+}
+
+/// Starts the guest on this CPU, if it is due.
+pub(crate) fn start_if_due() {
+    let Some(facts) = FACTS
+        .value()
+        .filter(|_| IS_DUE.swap(false, Ordering::AcqRel))
+    else {
+        return;
+    };
+    let started = launch::launch(facts)
+        .and_then(|vcpu| facts.registry.add_first(vcpu).map_err(|_| Failure::Memory));
+    match started {
+        Ok(()) => info!(public, "guest: starts at VMPL{=u8}", LEVEL.as_u8()),
+        Err(error) => {
+            error!(public, "the guest cannot start: {}", error);
+            machine::terminator().fatal(Reason::General)
+        }
+    }
+}
+
+/// Lets the guest of this CPU run until it calls or the host wants us, and answers its call. False if this CPU has no guest.
+pub(crate) fn run() -> bool {
+    let Some((facts, vcpu)) = FACTS
+        .value()
+        .zip(smp::own_id())
+        .and_then(|(facts, id)| Some((facts, facts.registry.of_processor(id)?)))
+    else {
+        return false;
+    };
+    let Some(mut machine) = Machine::here() else {
+        return false;
+    };
+    // The host may have entered the guest before us, so there may be a call first.
+    if serve(facts, &vcpu, &mut machine).is_err() {
+        // The guest has taken its calling area away, or it is as good as gone: it hears nothing.
+        machine::terminator().fatal(Reason::General)
+    }
+    drop(machine);
+    snp::run_level(vcpu.level).is_ok()
+}
+
+/// Answers a call, if there is one.
+fn serve(facts: &Facts, vcpu: &Vcpu, machine: &mut Machine) -> Result<(), Unreachable> {
+    let mut header = [0; size_of::<CallingArea>()];
+    machine.read(vcpu.calling_area, &mut header)?;
+    let area = CallingArea::read_from_bytes(&header).map_err(|_| Unreachable)?;
+    let pending = area.pending();
+    if pending == CallPending::None {
+        return Ok(());
+    }
+    // The registers are at rest while this is clear: the host cannot run the guest.
+    if !machine.stop(vcpu.save_area)? {
+        return machine.resume(vcpu.save_area);
+    }
+    let mut load = |field| machine.word(vcpu.save_area, field, |word| word.load(Ordering::Acquire));
+    let mut registers = Registers {
+        rax: load(Field::RAX)?,
+        rcx: load(Field::RCX)?,
+        rdx: load(Field::RDX)?,
+        r8: load(Field::R8)?,
+        r9: load(Field::R9)?,
+    };
+    if pending == CallPending::Call {
+        let mut core = Core::new(&facts.registry, &facts.map, &mut *machine, *vcpu);
+        if let Ok(mut dispatcher) = Dispatcher::new([&mut core as &mut dyn Protocol]) {
+            dispatcher.dispatch(&mut registers);
+        }
+    } else {
+        registers.rax = ResultCode::INVALID_FORMAT.into();
+    }
+    for (field, value) in [
+        (Field::RAX, registers.rax),
+        (Field::RCX, registers.rcx),
+        (Field::RDX, registers.rdx),
+        (Field::R8, registers.r8),
+        (Field::R9, registers.r9),
+    ] {
+        machine.word(vcpu.save_area, field, |word| {
+            word.store(value, Ordering::Release);
+        })?;
+    }
+    // The area through which the call came, even if the guest has another one now.
+    machine.write(vcpu.calling_area, &[CallingArea::IDLE.call_pending])?;
+    machine.resume(vcpu.save_area)
+}
