@@ -98,7 +98,8 @@ pub(crate) fn request() -> bool {
     is_there
 }
 
-/// Starts the guest on this CPU, if it is due.
+/// Starts the guest on this CPU, if it is due. It takes much stack, once, so it has a frame of its own.
+#[inline(never)]
 pub(crate) fn start_if_due() {
     let Some(facts) = FACTS
         .value()
@@ -118,6 +119,7 @@ pub(crate) fn start_if_due() {
 }
 
 /// Lets the guest of this CPU run until it calls or the host wants us, and answers its call. False if this CPU has no guest.
+#[inline(never)]
 pub(crate) fn run() -> bool {
     let Some((facts, vcpu)) = FACTS
         .value()

@@ -59,8 +59,9 @@ impl<M: Machine, G: GuestMap, I: IrqCtl> Core<'_, '_, M, G, I> {
         }
         self.machine.flush();
         let created = self.judge(save_area).and_then(|level| {
+            // Linux reads the features back when it has the virtual CPU started.
             self.machine
-                .adjust(save_area, SIZE, level, Rights::empty(), true)
+                .adjust(save_area, SIZE, level, Rights::READ, true)
                 .map_err(|_| ResultCode::INVALID_ADDRESS)?;
             vcpus
                 .add(Vcpu {
