@@ -9,11 +9,11 @@ use std::path::Path;
 
 use svsm_stage2::plan::Plan;
 
-use crate::digest::launch_digest;
 use crate::error::{Error, Result};
 use crate::inspect::inspect;
 use crate::loader::Loader;
 use crate::manifest::Manifest;
+use crate::reference::Reference;
 use crate::report::Report;
 use crate::symbols::Symbols;
 
@@ -54,6 +54,28 @@ pub struct Image {
     pub report: Report,
     /// Which ELF files went into it.
     pub symbols: Symbols,
+}
+
+impl Image {
+    /// Signs who the image is, as its manifest says; see [`sign`](crate::sign()).
+    ///
+    /// # Errors
+    /// [`Error::NoSnp`] if the image has no part for SEV-SNP; [`Error::Budget`] if the signature makes the file too large.
+    #[cfg(feature = "attest")]
+    pub fn sign(self, manifest: &Manifest, keys: &crate::Keys) -> Result<Self> {
+        let bytes = crate::sign(&self.bytes, &manifest.snp.identity, keys)?;
+        let mut report = self.report;
+        report.resize(bytes.len() as u64);
+        report.snp = Reference::of(&bytes)?;
+        if report.exceeds() {
+            return Err(Error::Budget(Box::new(report)));
+        }
+        Ok(Self {
+            bytes,
+            report,
+            ..self
+        })
+    }
 }
 
 /// Builds the image that a manifest describes.
@@ -109,7 +131,7 @@ pub fn build_with(
     // Figures come from the file itself, read as a stranger would.
     let launch_pages = launch_pages(&bytes)?;
     let mut report = Report::new(&counts, launch_pages, bytes.len() as u64, &manifest.budgets);
-    report.snp_launch_digest = launch_digest(&bytes)?;
+    report.snp = Reference::of(&bytes)?;
     if report.exceeds() {
         return Err(Error::Budget(Box::new(report)));
     }

@@ -1,10 +1,10 @@
 //! The launch digest of SEV-SNP: what an attestation report says of an image.
 
-use serde::Serialize;
 use sha2::{Digest, Sha384};
 
 use crate::error::Result;
 use crate::file::{Body, ImageFile, PageType, PlatformType};
+use crate::hex::Hex;
 use crate::{PAGE_BYTES, PAGE_SIZE};
 
 /// Bytes of a launch digest.
@@ -14,23 +14,7 @@ pub const DIGEST_BYTES: usize = 48;
 const TSC_FIELDS: core::ops::Range<usize> = 0x2f0..0x300;
 
 /// A launch digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LaunchDigest(pub [u8; DIGEST_BYTES]);
-
-impl core::fmt::Display for LaunchDigest {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl Serialize for LaunchDigest {
-    fn serialize<S: serde::Serializer>(
-        &self,
-        serializer: S,
-    ) -> core::result::Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+pub type LaunchDigest = Hex<DIGEST_BYTES>;
 
 /// What the security processor does with a page (56860, "SNP_LAUNCH_UPDATE").
 #[derive(Clone, Copy)]
@@ -103,7 +87,7 @@ pub fn launch_digest(bytes: &[u8]) -> Result<Option<LaunchDigest>> {
         }
         chain.add(Update::SaveArea, context.gpa, Some(&contents));
     }
-    Ok(Some(LaunchDigest(chain.0)))
+    Ok(Some(Hex(chain.0)))
 }
 
 /// The hash over what came, and the hash before it.

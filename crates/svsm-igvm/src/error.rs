@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::executable::ElfFault;
 use crate::file::FileError;
+#[cfg(feature = "attest")]
+use crate::identity::KeyFault;
 use crate::loader::Refusal;
 use crate::manifest::{ManifestFault, Place};
 use crate::report::Report;
@@ -64,6 +66,20 @@ pub enum Error {
     Budget(Box<Report>),
     /// An IGVM file is damaged or hostile.
     File(FileError),
+    /// A file is no key that can sign.
+    #[cfg(feature = "attest")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        fault: KeyFault,
+    },
+    /// The image has no part for SEV-SNP.
+    NoSnp,
+    /// The image's ID block was signed for another launch digest.
+    StaleIdentity,
+    /// The image has headers that cannot be written again.
+    Foreign,
     /// An invariant of this crate does not hold.
     Bug,
 }
@@ -113,6 +129,13 @@ impl fmt::Display for Error {
             Self::Loader(refusal) => refusal.fmt(f),
             Self::Budget(report) => write!(f, "the image exceeds its budget\n{report}"),
             Self::File(error) => error.fmt(f),
+            #[cfg(feature = "attest")]
+            Self::Key { path, fault } => write!(f, "{}: {fault}", path.display()),
+            Self::NoSnp => f.write_str("the image has no part for SEV-SNP"),
+            Self::StaleIdentity => {
+                f.write_str("the image's ID block was signed for another launch digest")
+            }
+            Self::Foreign => f.write_str("the image has headers that cannot be written again"),
             Self::Bug => f.write_str("a broken invariant of svsm-igvm"),
         }
     }

@@ -17,8 +17,8 @@ mod fixed;
 mod header_type;
 
 pub use body::{
-    Body, PageData, PageType, ParameterArea, ParameterInsert, PlatformType, SupportedPlatform,
-    VpContext,
+    Body, PageData, PageType, ParameterArea, ParameterInsert, PlatformType, SnpIdBlock,
+    SupportedPlatform, VpContext,
 };
 pub use fault::{FileError, FileFault};
 pub use fixed::{Architecture, FixedHeader};

@@ -10,6 +10,7 @@ use crate::file::{
     Architecture, Body, FileError, Header, ImageFile, PageData, PageType, ParameterInsert,
     PlatformType, Platforms, Section,
 };
+use crate::hex::{Hex, IdName};
 
 mod remarks;
 mod text;
@@ -337,17 +338,17 @@ impl HeaderFacts {
             Body::ErrorRange { gpa, bytes, .. } => {
                 self.memory = Some(Memory::new(*gpa, (*bytes).into()));
             }
-            Body::SnpIdBlock {
-                launch_digest,
-                guest_svn,
-                ..
-            } => {
-                let hex: String = launch_digest
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect();
-                self.detail("launch-digest", hex);
-                self.detail("guest-svn", guest_svn);
+            Body::SnpIdBlock(block) => {
+                self.detail("launch-digest", Hex(*block.launch_digest));
+                self.detail("guest-svn", block.guest_svn);
+                for (name, id) in [("family-id", block.family_id), ("image-id", block.image_id)] {
+                    if id != [0; 16] {
+                        self.detail(name, IdName(id));
+                    }
+                }
+                if block.author_key.is_some() {
+                    self.detail("author-key", "yes");
+                }
             }
             Body::Unknown(content) => self.detail("bytes", content.len()),
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use svsm_stage2::layout;
 
 use crate::error::{Error, Result};
+use crate::hex::IdName;
 use crate::report::Kind;
 
 mod check;
@@ -239,6 +240,34 @@ pub struct Snp {
     pub policy: u64,
     /// Whether the host may inject nothing but #HV into the SVSM. Hosts that want equal features at all levels refuse it.
     pub restricted_injection: bool,
+    /// Who the image is, for its owner to sign. Without a signature nobody is told.
+    pub identity: Identity,
+}
+
+/// Who an image is, as its owner says and signs; reports repeat it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Identity {
+    /// The name of a family of images.
+    pub family_id: IdName,
+    /// The name of the image.
+    pub image_id: IdName,
+    /// The security version of the image: a guest may ask for keys of its own and of lower versions, so it grows when an
+    /// older image must no longer be trusted.
+    pub guest_svn: u32,
+}
+
+impl Identity {
+    /// An identity.
+    #[must_use]
+    pub const fn new(family_id: IdName, image_id: IdName, guest_svn: u32) -> Self {
+        Self {
+            family_id,
+            image_id,
+            guest_svn,
+        }
+    }
 }
 
 impl Snp {
@@ -251,6 +280,7 @@ impl Default for Snp {
         Self {
             policy: Self::POLICY,
             restricted_injection: false,
+            identity: Identity::default(),
         }
     }
 }

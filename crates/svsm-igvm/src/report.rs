@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::LaunchDigest;
 use crate::manifest::{Budgets, Size};
+use crate::reference::Reference;
 
 /// What a page of an image is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
@@ -67,9 +67,9 @@ pub struct Report {
     pub kinds: Vec<Line<Kind>>,
     /// Sums and the size of the file.
     pub totals: Vec<Line<Total>>,
-    /// The launch digest of the file's SEV-SNP part, if it has one.
+    /// What an attestation report must say of a guest that came from the file's SEV-SNP part, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub snp_launch_digest: Option<LaunchDigest>,
+    pub snp: Option<Reference>,
 }
 
 /// A figure of a report, and what it may be.
@@ -157,7 +157,17 @@ impl Report {
                 line(Total::MeasuredPages, measured, budgets.measured_pages),
                 line(Total::FileBytes, file_bytes, budgets.file.map(Size::bytes)),
             ],
-            snp_launch_digest: None,
+            snp: None,
+        }
+    }
+
+    /// Takes a new size of the file down.
+    #[cfg(feature = "attest")]
+    pub(crate) fn resize(&mut self, file_bytes: u64) {
+        for line in &mut self.totals {
+            if line.what == Total::FileBytes {
+                line.is = file_bytes;
+            }
         }
     }
 
@@ -177,8 +187,8 @@ impl fmt::Display for Report {
         for line in &self.totals {
             writeln!(f, "{line}")?;
         }
-        if let Some(digest) = &self.snp_launch_digest {
-            writeln!(f, "SEV-SNP launch digest: {digest}")?;
+        if let Some(reference) = &self.snp {
+            reference.fmt(f)?;
         }
         Ok(())
     }

@@ -11,9 +11,7 @@ use elf::{EXECUTE, READ, WRITE, load};
 use svsm_igvm::file::{Body, HeaderType, ImageFile, PageData, PageType};
 use svsm_igvm::manifest::{Platform, Size};
 use svsm_igvm::report::{Kind, Total};
-use svsm_igvm::{
-    Error, Image, Loader, Manifest, Options, build_with, diff, inspect, launch_digest,
-};
+use svsm_igvm::{Error, Image, Loader, Manifest, Options, build_with, diff, inspect};
 use svsm_stage2::handoff::{self, EncryptionKind, Handoff};
 use svsm_stage2::region::Parameter;
 
@@ -556,59 +554,4 @@ fn one_file_serves_both_platforms() {
     let secrets = snp_handoff.secrets.unwrap().gpa().as_u64();
     assert_eq!(kind_at(cpuid), Some((snp.mask, PageType::Cpuid)));
     assert_eq!(kind_at(secrets), Some((snp.mask, PageType::Secrets)));
-}
-
-/// The model's launch, which knows nothing of this crate, takes the file's pages one by one.
-#[test]
-fn the_promised_digest_is_that_of_a_launch() {
-    use svsm_sim::launch::{Measurement, PageType as Launched};
-
-    let mut both = manifest();
-    both.platforms = vec![Platform::Snp, Platform::Native];
-    let image = image(&both);
-    let file = ImageFile::read(&image.bytes).unwrap();
-    let mask = 2;
-    let mut launch = Measurement::NOTHING;
-    let (mut areas, mut last) = (vec![], None);
-    let page = |data: &[u8]| -> [u8; 4096] {
-        let mut page = [0; 4096];
-        page[..data.len()].copy_from_slice(data);
-        page
-    };
-    for header in file.headers() {
-        match &header.body {
-            Body::ParameterArea(area) => areas.push((area.area, area.bytes)),
-            Body::ParameterInsert(insert) if insert.mask & mask != 0 => {
-                let (_, bytes) = areas.iter().find(|(area, _)| *area == insert.area).unwrap();
-                for offset in (0..*bytes).step_by(4096) {
-                    launch.add_unmeasured(Launched::Unmeasured, insert.gpa + offset, [0; 3]);
-                }
-            }
-            Body::PageData(data) if data.mask & mask != 0 => {
-                let kind = match data.kind {
-                    PageType::Secrets => Launched::Secrets,
-                    PageType::Cpuid => Launched::Cpuid,
-                    _ => Launched::Normal,
-                };
-                let contents = page(data.data.unwrap_or_default());
-                launch.add_page(kind, data.gpa, [0; 3], &contents);
-            }
-            Body::VpContext(context) if context.mask & mask != 0 => last = Some(context),
-            _ => {}
-        }
-    }
-    let context = last.unwrap();
-    launch.add_page(Launched::Vmsa, context.gpa, [0; 3], &page(context.data));
-    assert_eq!(image.report.snp_launch_digest.unwrap().0, launch.0);
-    assert_eq!(
-        launch_digest(&image.bytes).unwrap(),
-        image.report.snp_launch_digest
-    );
-
-    // A native image has none.
-    assert_eq!(native_image().report.snp_launch_digest, None);
-}
-
-fn native_image() -> Image {
-    image(&manifest())
 }

@@ -146,7 +146,9 @@ fn help_has_examples_and_exit_statuses() {
     let (status, out, _) = run(folder.path(), &["--help"]);
     assert_eq!(status, 0);
     assert!(out.contains("Exit status:"));
-    for verb in ["build", "inspect", "diff", "manifest"] {
+    for verb in [
+        "build", "inspect", "diff", "manifest", "linux", "sign", "verify",
+    ] {
         let (status, out, _) = run(folder.path(), &[verb, "--help"]);
         assert_eq!(status, 0);
         assert!(out.contains("Examples:"), "{verb}");

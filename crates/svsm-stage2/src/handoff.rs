@@ -175,7 +175,8 @@ pub struct Handoff {
     pub mailbox: Area,
     /// The SVSM's page tables; the root is the first page.
     pub tables: Area,
-    /// The SVSM's free memory, mapped behind the tables.
+    /// The SVSM's free memory, mapped behind the tables. It is the only part of the private region that no image
+    /// loads: on SEV-SNP none of it is validated at start, and all that lies before it is.
     pub heap: Area,
     /// The first CPU's stack.
     pub boot_stack: Area,

@@ -8,7 +8,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("svsm-guest", &[]),
     (
         "svsm-igvm",
-        &["svsm-guest", "svsm-mm", "svsm-platform", "svsm-stage2"],
+        &[
+            "svsm-guest",
+            "svsm-mm",
+            "svsm-platform",
+            "svsm-sim",
+            "svsm-stage2",
+        ],
     ),
     ("svsm-irq", &["svsm-platform"]),
     ("svsm-log", &[]),

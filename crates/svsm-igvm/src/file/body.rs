@@ -100,14 +100,7 @@ pub enum Body<'a> {
         bytes: u32,
     },
     /// A signed identity of an SEV-SNP guest.
-    SnpIdBlock {
-        /// The platforms.
-        mask: u32,
-        /// The launch digest that it is for.
-        launch_digest: [u8; 48],
-        /// The security version number of the guest.
-        guest_svn: u32,
-    },
+    SnpIdBlock(SnpIdBlock<'a>),
     /// A signed measurement for virtualization-based security.
     VbsMeasurement {
         /// The platforms.
@@ -133,7 +126,7 @@ impl Body<'_> {
             | Self::VpContext(VpContext { mask, .. })
             | Self::RequiredMemory { mask, .. }
             | Self::ErrorRange { mask, .. }
-            | Self::SnpIdBlock { mask, .. }
+            | Self::SnpIdBlock(SnpIdBlock { mask, .. })
             | Self::VbsMeasurement { mask } => Some(*mask),
             Self::VersionString(_)
             | Self::ParameterArea(_)
@@ -279,4 +272,31 @@ pub struct VpContext<'a> {
     pub vp_index: u16,
     /// The registers.
     pub data: &'a [u8],
+}
+
+/// A signed identity of an SEV-SNP guest (56860, "ID Block", "ID Authentication Information").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnpIdBlock<'a> {
+    /// The platforms.
+    pub mask: u32,
+    /// The launch digest that it is for.
+    pub launch_digest: &'a [u8; 48],
+    /// The name of a family of images.
+    pub family_id: [u8; 16],
+    /// The name of the image.
+    pub image_id: [u8; 16],
+    /// The version of the block.
+    pub version: u32,
+    /// The security version number of the guest.
+    pub guest_svn: u32,
+    /// How the ID key and the author key sign.
+    pub algorithms: [u32; 2],
+    /// The ID key's signature of the block: R and S, 72 bytes each, little-endian.
+    pub signature: &'a [u8; 144],
+    /// The ID key: the curve, a reserved word, X and Y, 72 bytes each, little-endian.
+    pub id_key: &'a [u8; 152],
+    /// The author key's signature of the ID key, if there is an author key.
+    pub author_signature: Option<&'a [u8; 144]>,
+    /// The author key.
+    pub author_key: Option<&'a [u8; 152]>,
 }

@@ -1,8 +1,8 @@
 //! Takes bodies apart.
 
 use super::{
-    Body, PageData, PageType, ParameterArea, ParameterInsert, PlatformType, SupportedPlatform,
-    VpContext,
+    Body, PageData, PageType, ParameterArea, ParameterInsert, PlatformType, SnpIdBlock,
+    SupportedPlatform, VpContext,
 };
 use crate::PAGE_BYTES;
 use crate::file::fault::FileFault;
@@ -165,17 +165,7 @@ impl<'a> Body<'a> {
                 aligned(gpa, PAGE_BYTES)?;
                 Self::ErrorRange { mask, gpa, bytes }
             }
-            HeaderType::SNP_ID_BLOCK => {
-                let (mask, _author_key) = (f.u32(), f.u32());
-                let launch_digest = f.array();
-                let (_family_id, _image_id) = (f.array::<16>(), f.array::<16>());
-                let (_version, guest_svn) = (f.u32(), f.u32());
-                Self::SnpIdBlock {
-                    mask,
-                    launch_digest,
-                    guest_svn,
-                }
-            }
+            HeaderType::SNP_ID_BLOCK => Self::SnpIdBlock(id_block(content)?),
             HeaderType::VBS_MEASUREMENT => Self::VbsMeasurement { mask: f.u32() },
             _ if body_bytes(kind).is_some() => Self::Parameter {
                 area: f.u32(),
@@ -213,6 +203,36 @@ fn page_data<'a>(f: &mut Fields<'_>, data: &Data<'a, '_>) -> Result<PageData<'a>
     range(gpa, page.bytes())?;
     page.data = data.get_optional(offset, page.bytes())?;
     Ok(page)
+}
+
+fn id_block(content: &[u8]) -> Result<SnpIdBlock<'_>, FileFault> {
+    let mut f = Fields::new(content.get(..8).unwrap_or_default());
+    let (mask, author) = (f.u32(), f.u8());
+    zero(u32::from(f.u8()) | u32::from(f.u16()))?;
+    let mut numbers = Fields::new(content.get(88..104).unwrap_or_default());
+    let author = author != 0;
+    Ok(SnpIdBlock {
+        mask,
+        launch_digest: chunk(content, 8)?,
+        family_id: *chunk(content, 56)?,
+        image_id: *chunk(content, 72)?,
+        version: numbers.u32(),
+        guest_svn: numbers.u32(),
+        algorithms: [numbers.u32(), numbers.u32()],
+        signature: chunk(content, 104)?,
+        id_key: chunk(content, 248)?,
+        author_signature: author.then(|| chunk(content, 400)).transpose()?,
+        author_key: author.then(|| chunk(content, 544)).transpose()?,
+    })
+}
+
+/// The bytes of a body from `offset` on; the body's size has been checked.
+fn chunk<const N: usize>(content: &[u8], offset: usize) -> Result<&[u8; N], FileFault> {
+    let chunk = content.get(offset..).and_then(|rest| rest.first_chunk());
+    chunk.ok_or(FileFault::BodySize {
+        found: content.len(),
+        expected: offset + N,
+    })
 }
 
 fn vp_context<'a>(f: &mut Fields<'_>, data: &Data<'a, '_>) -> Result<VpContext<'a>, FileFault> {

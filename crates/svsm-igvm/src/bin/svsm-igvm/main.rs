@@ -1,5 +1,7 @@
 //! The command `svsm-igvm`.
 
+mod attest;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,13 +12,14 @@ use svsm_igvm::linux::Platform;
 use svsm_igvm::symbols::Symbols;
 use svsm_igvm::{Error, Linux, Loader, Manifest, Options, build, diff, inspect, linux, manifest};
 
-/// Lays out, writes, inspects and compares IGVM images of paravisors.
+/// Lays out, writes, inspects, compares and signs IGVM images of paravisors, and
+/// verifies what runs.
 #[derive(Debug, Parser)]
 #[command(
     version,
     after_help = "Exit status:\n  \
-        0  done; for diff: the images are the same\n  \
-        1  the answer is no: the images differ, or a budget is exceeded\n  \
+        0  done; for diff: the images are the same; for verify: trusted\n  \
+        1  the answer is no: the images differ, a budget is exceeded, or not trusted\n  \
         2  refused: a file, a manifest or the command line is wrong"
 )]
 struct Command {
@@ -31,17 +34,20 @@ enum Verb {
     Diff(Diff),
     Manifest(CheckManifest),
     Linux(BuildLinux),
+    Sign(attest::Sign),
+    Verify(Box<attest::Verify>),
 }
 
 /// Builds the image that a manifest describes.
 ///
-/// Prints pages by kind, each with its budget. Beside the image it writes
-/// IMAGE.symbols.json, which tells logs and stack traces where the ELF files
-/// are. Same input, same image.
+/// Prints pages by kind, each with its budget, and for SEV-SNP what attestation
+/// reports must say. Beside the image it writes IMAGE.symbols.json, which tells
+/// logs and stack traces where the ELF files are. Same input, same image.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  svsm-igvm build image.toml -o svsm.igvm\n  \
-        svsm-igvm build image.toml -o svsm.igvm --loader qemu --elf svsm=target/svsm"
+        svsm-igvm build image.toml -o svsm.igvm --loader qemu --elf svsm=target/svsm\n  \
+        svsm-igvm build image.toml -o svsm.igvm --id-key id.pem --json > svsm.json"
 )]
 struct Build {
     /// The image manifest
@@ -55,6 +61,8 @@ struct Build {
     /// Take a program from elsewhere: svsm, stage2, or the name of a service
     #[arg(long, value_name = "NAME=PATH", value_parser = name_and_path)]
     elf: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    keys: attest::KeyArgs,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -167,6 +175,8 @@ fn main() -> ExitCode {
         Verb::Diff(verb) => verb.run(),
         Verb::Manifest(verb) => verb.run(),
         Verb::Linux(verb) => verb.run(),
+        Verb::Sign(verb) => verb.run(),
+        Verb::Verify(verb) => verb.run(),
     };
     match answer {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
@@ -194,7 +204,12 @@ impl Build {
         for (name, path) in &self.elf {
             manifest.replace_elf(name, path)?;
         }
-        let image = match build(&manifest, &Options::new(self.loader)) {
+        let keys = self.keys.load()?;
+        let image = build(&manifest, &Options::new(self.loader)).and_then(|image| match &keys {
+            Some(keys) => image.sign(&manifest, keys),
+            None => Ok(image),
+        });
+        let image = match image {
             Err(error @ Error::Budget(_)) => {
                 eprintln!("svsm-igvm: {error}");
                 return Ok(Answer::No);
