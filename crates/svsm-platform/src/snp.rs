@@ -7,8 +7,11 @@ mod cpuid;
 mod error;
 pub mod ghcb; // the shared page and the exits made with it
 pub mod insn; // the instruction leaf
+pub mod message; // the encrypted channel to the security processor
+mod messenger;
 pub mod msr; // requests that fit into a register
 mod pages;
+pub mod report; // reports and keys
 pub mod secrets; // keys of the channel to the security processor
 mod status;
 mod terminate;
@@ -17,6 +20,7 @@ pub mod vmsa; // registers of a virtual CPU
 pub use cpuid::{CpuState, CpuidEntry, CpuidOfCpu, CpuidPage};
 pub use error::{Error, Failure, Instruction, Refusal};
 pub use ghcb::{Ghcb, GhcbPage, VcpuOrder};
+pub use messenger::{GhcbMessenger, SharedPage};
 pub use msr::{MsrProtocol, SevInfo, Termination};
 pub use pages::{Counts, MAX_ENTRIES, Pages, Reach};
 pub use status::{SevFeatures, SevStatus};

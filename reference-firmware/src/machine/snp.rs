@@ -22,7 +22,7 @@ use svsm_platform::once::OnceCell;
 use svsm_platform::percpu::CpuIndex;
 use svsm_platform::seam::{PageState, Reason};
 use svsm_platform::snp::insn::{Processor, RmpSize};
-use svsm_platform::snp::vmsa::{LongMode, SaveArea};
+use svsm_platform::snp::vmsa::{LongMode, Vmsa};
 use svsm_platform::snp::{
     self, CpuidPage, Error, GhcbPage, HvFeatures, MsrProtocol, Pages, Reach, SevFeatures,
     SevStatus, Terminator, VcpuOrder,
@@ -272,7 +272,7 @@ pub(crate) fn start_cpu(
         .map_err(|stopped| stopped.cause)?;
     assign(machine, cpu, ghcb_page).ok_or(Error::Request)?;
 
-    let image = SaveArea::long_mode(Vmpl::Vmpl0, machine.features, start);
+    let image = Vmsa::long_mode(Vmpl::Vmpl0, machine.features, start);
     let offset = area.checked_offset_from(machine.linear.gpa.start());
     let at = offset
         .and_then(|offset| machine.linear.gva.checked_add(offset))

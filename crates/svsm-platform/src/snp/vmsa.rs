@@ -358,9 +358,6 @@ impl fmt::Debug for Vmsa {
     }
 }
 
-/// The same by another name.
-pub type SaveArea = Vmsa;
-
 /// Why a guest cannot have a save area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
