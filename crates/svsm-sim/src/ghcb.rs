@@ -7,6 +7,7 @@ mod event;
 mod msr;
 mod page;
 mod page_state;
+mod text;
 
 pub use event::{ApCreation, Doorbell, Event, IoAccess, Malformed};
 pub use msr::{Features, MsrRequest, MsrResponse, Register, Termination, Written};

@@ -55,6 +55,7 @@ pub fn run(name: &str) -> Result {
         "interrupt" => smp::interrupt(),
         "sleep" => smp::sleep(),
         "snp" => snp::all(),
+        "snp-levels" => snp::another_level(),
         "snp-cpus" => snp::other_cpus(),
         "snp-door" => snp::door(),
         "snp-figures" => snp::figures(),

@@ -12,6 +12,55 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 /// The most CPUs that a machine can have.
 pub const MAX_CPUS: usize = 64;
 
+/// How many levels of privilege a CPU can have.
+pub const LEVELS: usize = 4;
+
+/// What is counted beside exits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// `PVALIDATE`
+    Pvalidate,
+    /// `RMPADJUST`
+    Rmpadjust,
+    /// `RMPQUERY`
+    Rmpquery,
+    /// Requests to the host, in the register or in the page.
+    Call,
+    /// Page-state changes, one for each entry of a list.
+    PageState,
+    /// Changes from one level to another.
+    Switch,
+    /// Messages to the security processor.
+    GuestRequest,
+}
+
+impl Operation {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::Pvalidate,
+        Self::Rmpadjust,
+        Self::Rmpquery,
+        Self::Call,
+        Self::PageState,
+        Self::Switch,
+        Self::GuestRequest,
+    ];
+
+    /// The name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pvalidate => "pvalidate",
+            Self::Rmpadjust => "rmpadjust",
+            Self::Rmpquery => "rmpquery",
+            Self::Call => "calls",
+            Self::PageState => "page-state-changes",
+            Self::Switch => "level-switches",
+            Self::GuestRequest => "guest-requests",
+        }
+    }
+}
+
 /// All CPUs.
 #[derive(Debug)]
 pub struct Board {
@@ -37,7 +86,9 @@ pub struct Slot {
 /// What a CPU counts about its guest.
 #[derive(Debug)]
 pub struct Counters {
-    exits: [AtomicU64; Reason::ALL.len()],
+    /// By level, and the last for no level.
+    exits: [[AtomicU64; Reason::ALL.len()]; LEVELS + 1],
+    operations: [AtomicU64; Operation::ALL.len()],
     /// Ticks between an exit and the next entry.
     pub l0_ticks: AtomicU64,
     /// Ticks that L0 slept because the guest had halted; not part of `l0_ticks`.
@@ -221,7 +272,8 @@ impl Slot {
             mail: AtomicU32::new(0),
             bells: AtomicU64::new(0),
             counters: Counters {
-                exits: [const { AtomicU64::new(0) }; Reason::ALL.len()],
+                exits: [const { [const { AtomicU64::new(0) }; Reason::ALL.len()] }; LEVELS + 1],
+                operations: [const { AtomicU64::new(0) }; Operation::ALL.len()],
                 l0_ticks: AtomicU64::new(0),
                 halt_ticks: AtomicU64::new(0),
                 guest_ticks: AtomicU64::new(0),
@@ -323,9 +375,11 @@ impl Slot {
         counts.into_iter().fold(0, u64::wrapping_add)
     }
 
-    /// Counts an exit; only for the CPU itself.
-    pub fn count_exit(&self, reason: Reason) {
-        if let Some(counter) = self.counters.exits.get(reason as usize) {
+    /// Counts an exit from a level, where there are levels; only for the CPU itself.
+    pub fn count_exit(&self, reason: Reason, level: Option<u8>) {
+        let row = level.map_or(LEVELS, |level| usize::from(level).min(LEVELS));
+        let counter = self.counters.exits.get(row);
+        if let Some(counter) = counter.and_then(|row| row.get(reason as usize)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -344,8 +398,32 @@ impl Counters {
     /// How many exits there were for a reason.
     #[must_use]
     pub fn exits(&self, reason: Reason) -> u64 {
-        self.exits
-            .get(reason as usize)
+        let rows = self.exits.iter().filter_map(|row| row.get(reason as usize));
+        rows.fold(0, |sum, counter| {
+            sum.wrapping_add(counter.load(Ordering::Relaxed))
+        })
+    }
+
+    /// How many of them were from a level.
+    #[must_use]
+    pub fn exits_from(&self, level: u8, reason: Reason) -> u64 {
+        let row = self.exits.get(usize::from(level).min(LEVELS));
+        row.and_then(|row| row.get(reason as usize))
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Counts something that was carried out for the guest; only for the CPU itself.
+    pub fn count(&self, operation: Operation, times: u64) {
+        if let Some(counter) = self.operations.get(operation as usize) {
+            counter.fetch_add(times, Ordering::Relaxed);
+        }
+    }
+
+    /// How often something was carried out.
+    #[must_use]
+    pub fn operations(&self, operation: Operation) -> u64 {
+        self.operations
+            .get(operation as usize)
             .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 }

@@ -1,7 +1,8 @@
 //! L0's command line.
 //!
 //! ```text
-//! memory=<bytes>[K|M|G]  platform=native|snp  [faults=<set> [seed=<number>]]  [script=<steps>]  [-- <the guest's command line>]
+//! memory=<bytes>[K|M|G]  platform=native|snp  [faults=<set> [seed=<number>]]  [script=<steps>]
+//! [trace=calls|exits]  [rmp]  [-- <the guest's command line>]
 //! ```
 
 use crate::liar::Liar;
@@ -15,6 +16,10 @@ pub struct Options<'a> {
     pub memory: Option<u64>,
     /// The architecture that the guest sees.
     pub platform: Platform,
+    /// Which exits are reported one by one.
+    pub trace: Trace,
+    /// Whether the state of all pages is reported at the start and at the end.
+    pub rmp: bool,
     /// Lies that the host tells again and again.
     pub faults: Faults,
     /// From which number it is drawn when.
@@ -33,6 +38,18 @@ pub enum Platform {
     Native,
     /// AMD SEV-SNP.
     Snp,
+}
+
+/// Which exits are reported one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trace {
+    /// None.
+    #[default]
+    Off,
+    /// Requests to the host.
+    Calls,
+    /// All.
+    Exits,
 }
 
 impl Platform {
@@ -82,6 +99,8 @@ impl<'a> Options<'a> {
         let mut options = Self {
             memory: None,
             platform: Platform::Native,
+            trace: Trace::Off,
+            rmp: false,
             faults: Faults::NONE,
             seed: 0,
             script: "",
@@ -106,6 +125,10 @@ impl<'a> Options<'a> {
                     Schedule::script(value).map_err(|error| OptionError::Fault(index, error))?;
                     options.script = value;
                 }
+                Some(("trace", "calls")) => options.trace = Trace::Calls,
+                Some(("trace", "exits")) => options.trace = Trace::Exits,
+                Some(("trace", _)) => return Err(OptionError::Value(index)),
+                None if word == "rmp" => options.rmp = true,
                 // The words that QEMU's own loaders add.
                 Some(("initrd" | "BOOT_IMAGE", _)) => {}
                 _ => return Err(OptionError::Unknown(index)),
@@ -155,6 +178,8 @@ mod tests {
             Ok(Options {
                 memory: Some(256 << 20),
                 platform: Platform::Native,
+                trace: Trace::Off,
+                rmp: false,
                 faults: Faults::NONE,
                 seed: 0,
                 script: "",
@@ -164,6 +189,13 @@ mod tests {
         assert_eq!(Options::parse("").unwrap().memory, None);
         assert_eq!(Options::parse("-- only this").unwrap().guest, "only this");
         assert_eq!(Options::parse("memory=4096").unwrap().memory, Some(4096));
+    }
+
+    #[test]
+    fn what_is_reported_is_chosen() {
+        let options = Options::parse("trace=calls rmp").unwrap();
+        assert_eq!((options.trace, options.rmp), (Trace::Calls, true));
+        assert_eq!(Options::parse("trace=all"), Err(OptionError::Value(0)));
     }
 
     #[test]

@@ -27,6 +27,12 @@ impl<T> Lock<T> {
         }
     }
 
+    /// The value, unless somebody else uses it.
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        let free = !self.taken.swap(true, Ordering::Acquire);
+        free.then_some(Guard { lock: self })
+    }
+
     /// Waits for the value.
     pub fn lock(&self) -> Guard<'_, T> {
         while self.taken.swap(true, Ordering::Acquire) {
@@ -96,6 +102,10 @@ mod tests {
                 });
             }
         });
-        assert_eq!(*lock.lock(), 2000);
+        let held = lock.lock();
+        assert_eq!(*held, 2000);
+        assert!(lock.try_lock().is_none());
+        drop(held);
+        assert!(lock.try_lock().is_some());
     }
 }

@@ -64,6 +64,21 @@ impl Prefixes {
 }
 
 impl Instruction {
+    /// Its name, in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pvalidate => "pvalidate",
+            Self::Rmpadjust => "rmpadjust",
+            Self::Rmpquery => "rmpquery",
+            Self::Vmgexit => "vmgexit",
+            Self::Vmmcall => "vmmcall",
+            Self::Invlpgb => "invlpgb",
+            Self::Tlbsync => "tlbsync",
+            Self::OfHost => "of-host",
+        }
+    }
+
     /// The instruction at the start of `code`, and its length in bytes. `long`: in 64-bit mode.
     #[must_use]
     pub fn decode(code: &[u8], long: bool) -> Option<(Self, u64)> {

@@ -131,6 +131,24 @@ pub trait Personality {
         0
     }
 
+    /// The level of privilege that is loaded, where there are levels.
+    fn vmpl(&self) -> Option<u8> {
+        None
+    }
+
+    /// What more there is to say of the last exit, as members of a JSON object with a comma before each.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    fn describe(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+
+    /// Whether the last exit was a call of the host.
+    fn was_call(&self) -> bool {
+        false
+    }
+
     /// Answers an exit of `cpu`.
     fn exit(
         &mut self,

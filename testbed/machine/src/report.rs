@@ -4,11 +4,12 @@
 //! JSON keeps 64 bits; counts are numbers.
 
 use crate::addr::HpaRange;
-use crate::board::{Board, Slot};
+use crate::board::{Board, LEVELS, Operation, Slot};
 use crate::ending::Ending;
 use crate::exit::Reason;
 use crate::liar::Effect;
 use crate::loader::{LoadError, PageCounts};
+use crate::personality::Personality;
 use crate::vcpu::Gprs;
 use crate::vmcb::{Control, Save, Segment};
 use core::fmt::{self, Write};
@@ -210,11 +211,9 @@ pub fn counters(out: &mut impl Write, board: &Board) -> fmt::Result {
             }
         }
         let load = |counter: &core::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        write!(
-            out,
-            r#"}},"total":{total},"l0_ticks":{},"#,
-            load(&slot.counters.l0_ticks)
-        )?;
+        write!(out, r#"}},"total":{total},"by_vmpl":{{"#)?;
+        by_level(out, slot)?;
+        write!(out, r#"}},"l0_ticks":{},"#, load(&slot.counters.l0_ticks))?;
         write!(out, r#""halt_ticks":{},"#, load(&slot.counters.halt_ticks))?;
         write!(
             out,
@@ -223,6 +222,73 @@ pub fn counters(out: &mut impl Write, board: &Board) -> fmt::Result {
         )?;
     }
     writeln!(out, "]}}")
+}
+
+/// The exits of each level that made any, and what was done for the guest.
+fn by_level(out: &mut impl Write, slot: &Slot) -> fmt::Result {
+    let counters = &slot.counters;
+    let mut comma = "";
+    for level in (0_u8..).take(LEVELS) {
+        let counts = Reason::ALL.map(|reason| (reason, counters.exits_from(level, reason)));
+        if counts.iter().all(|(_, count)| *count == 0) {
+            continue;
+        }
+        write!(out, r#"{comma}"{level}":{{"#)?;
+        let mut inner = "";
+        for (reason, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            write!(out, r#"{inner}"{}":{count}"#, reason.name())?;
+            inner = ",";
+        }
+        out.write_char('}')?;
+        comma = ",";
+    }
+    out.write_str(r#"},"operations":{"#)?;
+    comma = "";
+    for operation in Operation::ALL {
+        let count = counters.operations(operation);
+        if count > 0 {
+            write!(out, r#"{comma}"{}":{count}"#, operation.name())?;
+            comma = ",";
+        }
+    }
+    Ok(())
+}
+
+/// An exit and what was answered: the `exit` line, without its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Traced<'a, P> {
+    /// On which CPU.
+    pub cpu: usize,
+    /// When.
+    pub tsc: u64,
+    /// From which level, where there are levels.
+    pub level: Option<u8>,
+    /// At which instruction.
+    pub rip: u64,
+    /// Why.
+    pub reason: Reason,
+    /// The code, and what goes with it.
+    pub code: [u64; 3],
+    /// What knows more about it.
+    pub personality: &'a P,
+}
+
+impl<P: Personality> fmt::Display for Traced<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (cpu, tsc, reason) = (self.cpu, self.tsc, self.reason.name());
+        write!(f, r#"{{"event":"exit","cpu":{cpu},"tsc":{tsc},"#)?;
+        if let Some(level) = self.level {
+            write!(f, r#""vmpl":{level},"#)?;
+        }
+        let [code, info1, info2] = self.code;
+        write!(f, r#""rip":"{:#x}","reason":"{reason}","#, self.rip)?;
+        write!(
+            f,
+            r#""code":"{code:#x}","info1":"{info1:#x}","info2":"{info2:#x}""#
+        )?;
+        self.personality.describe(f)?;
+        f.write_char('}')
+    }
 }
 
 /// A lie that was told: the `fault` line, without its end.
@@ -349,10 +415,13 @@ fn guest_state(out: &mut impl Write, guest: &GuestState<'_>) -> fmt::Result {
 }
 
 /// A JSON string.
-fn quoted(out: &mut impl Write, text: &dyn fmt::Display) -> fmt::Result {
-    struct Escape<'a, W>(&'a mut W);
+///
+/// # Errors
+/// Those of `out`.
+pub fn quoted(out: &mut (impl Write + ?Sized), text: &dyn fmt::Display) -> fmt::Result {
+    struct Escape<'a, W: ?Sized>(&'a mut W);
 
-    impl<W: Write> Write for Escape<'_, W> {
+    impl<W: Write + ?Sized> Write for Escape<'_, W> {
         fn write_str(&mut self, text: &str) -> fmt::Result {
             for character in text.chars() {
                 match character {
@@ -419,13 +488,18 @@ mod tests {
 
         line.clear();
         let board = Board::new(&[0, 7]);
-        board.slot(1).unwrap().count_exit(Reason::Msr);
-        board.slot(1).unwrap().count_exit(Reason::Cpuid);
+        board.slot(1).unwrap().count_exit(Reason::Msr, Some(2));
+        board.slot(1).unwrap().count_exit(Reason::Cpuid, None);
+        let slot = board.slot(1).unwrap();
+        slot.counters.count(Operation::Pvalidate, 3);
         counters(&mut line, &board).unwrap();
         let value = parse(&line);
         assert_eq!(value["cpus"][1]["exits"]["msr"], 1);
         assert_eq!(value["cpus"][1]["apic_id"], 7);
         assert_eq!(value["cpus"][1]["total"], 2);
+        assert_eq!(value["cpus"][1]["by_vmpl"]["2"]["msr"], 1);
+        assert_eq!(value["cpus"][0]["by_vmpl"], serde_json::json!({}));
+        assert_eq!(value["cpus"][1]["operations"]["pvalidate"], 3);
     }
 
     #[test]

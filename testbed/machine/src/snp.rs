@@ -11,6 +11,7 @@ pub mod launch; // before the first instruction
 mod lie; // what becomes of an answer
 pub mod nested; // those tables
 pub mod ownership; // the instructions on the reverse map table
+pub mod pages; // their state, for the reports
 mod request; // messages to the security processor
 pub mod shared; // what the CPUs share
 pub mod vmgexit; // what the guest asks of the host
@@ -21,7 +22,7 @@ use self::nested::Mode;
 use self::ownership::{Bench, Done, Operands};
 use self::shared::{ASID, Ownership, Shared, read_area, write_area};
 use crate::addr::{Address, Gpa};
-use crate::board::{Board, Mail};
+use crate::board::{Board, Mail, Operation};
 use crate::deliver;
 use crate::ending::{Ending, Internal};
 use crate::exit::Exit;
@@ -37,6 +38,7 @@ use crate::phys::HostMemory;
 use crate::vcpu::{SVME, Vcpu};
 use crate::vmcb::{Event, Intercept1, Intercept2, Vmcb};
 use crate::walk;
+use core::fmt;
 use svsm_sim::fault::Fired;
 use svsm_sim::rmp::{Caller, State, Vmpl};
 
@@ -95,8 +97,21 @@ pub struct Snp<'s, 'm, M> {
     effect: Option<Effect>,
     /// The next interrupt is not delivered.
     loses: bool,
+    /// What the last exit was about.
+    about: About,
     /// A name for private memory that is in the nested tables only until the next exit.
     once: Option<(Vmpl, u64)>,
+}
+
+/// What an exit was about, for who looks on.
+#[derive(Clone, Copy, Debug)]
+enum About {
+    /// The exit says it all.
+    Nothing,
+    /// A request to the host, its number, and the two words of the answer, or the one in the register.
+    Call(u64, vmgexit::Call, [u64; 2]),
+    /// An instruction, its operands and what it returned.
+    Instruction(Instruction, Operands, u64),
 }
 
 /// The virtual CPU that is loaded.
@@ -122,6 +137,7 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
             lie: None,
             effect: None,
             loses: false,
+            about: About::Nothing,
             once: None,
         }
     }
@@ -344,8 +360,20 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
             }
             _ => Done::Faults(Event::UD, None),
         };
+        if let Some(slot) = board.slot(self.cpu) {
+            let operation = match instruction {
+                Instruction::Pvalidate => Some(Operation::Pvalidate),
+                Instruction::Rmpadjust => Some(Operation::Rmpadjust),
+                Instruction::Rmpquery => Some(Operation::Rmpquery),
+                _ => None,
+            };
+            if let Some(operation) = operation {
+                slot.counters.count(operation, 1);
+            }
+        }
         match done {
             Done::Returns(returned) => {
+                self.about = About::Instruction(instruction, operands, returned.code.into());
                 let save = &mut vcpu.vmcb.save;
                 save.rax = u64::from(returned.code);
                 if let Some(carry) = returned.carry {
@@ -587,6 +615,29 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
         }
     }
 
+    fn vmpl(&self) -> Option<u8> {
+        self.level().map(Vmpl::as_u8)
+    }
+
+    fn was_call(&self) -> bool {
+        matches!(self.about, About::Call(..))
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.about {
+            About::Nothing => Ok(()),
+            About::Call(number, call, answer) => call.describe(number, answer, f),
+            About::Instruction(instruction, operands, code) => {
+                let Operands { rax, rcx, rdx } = operands;
+                write!(f, r#","instruction":{{"name":"{}","#, instruction.name())?;
+                write!(
+                    f,
+                    r#""rax":"{rax:#x}","rcx":"{rcx:#x}","rdx":"{rdx:#x}","result":{code}}}"#
+                )
+            }
+        }
+    }
+
     fn encryption_bit(&self) -> u64 {
         self.shared.encryption.bit()
     }
@@ -611,6 +662,7 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
             }
         }
         vcpu.deliver_again();
+        self.about = About::Nothing;
         match exit {
             Exit::NestedFault { gpa, code } => self.nested_fault(gpa, code, vcpu),
             Exit::Undefined => self.undefined(vcpu, board, hardware),

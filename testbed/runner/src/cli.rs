@@ -7,7 +7,7 @@ use anyhow::Result;
 pub(crate) use campaign::CampaignArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use svsm_testbed::show::Format;
-use svsm_testbed::{Error, FaultPlan, Images, Machine, Platform, qemu};
+use svsm_testbed::{Error, FaultPlan, Images, Machine, Platform, Trace, qemu};
 
 /// Runs firmware images in the software machine and says how they ended.
 ///
@@ -84,6 +84,19 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) faults: FaultArgs,
+
+    /// Show each exit: its reason, level and address, and what was asked of the host; with =calls only the latter
+    #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "exits")]
+    pub(crate) trace: Option<TraceArg>,
+
+    /// Write the state of all pages at the start and at the end to this file, as JSON (SEV-SNP)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rmp: Option<PathBuf>,
+
+    /// Write the exits over time and the pages as a map to this file: HTML if its name ends so, else JSON; may be
+    /// given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) timeline: Vec<PathBuf>,
 
     /// Write everything about the run to this file, as JSON
     #[arg(long, value_name = "FILE")]
@@ -256,6 +269,23 @@ impl From<PlatformArg> for Platform {
     }
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum TraceArg {
+    /// Requests to the host (SEV-SNP)
+    Calls,
+    /// All exits
+    Exits,
+}
+
+impl From<TraceArg> for Trace {
+    fn from(arg: TraceArg) -> Self {
+        match arg {
+            TraceArg::Calls => Self::Calls,
+            TraceArg::Exits => Self::Exits,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(crate) enum LogArg {
     /// Columns: time, CPU, image, level, message
@@ -296,6 +326,9 @@ Examples:
   svsm-testbed run svsm.igvm --smp 4 --memory 1G --elf target/x86_64-unknown-none/firmware
   svsm-testbed run other.igvm --expect 'booting kernel' --until-expected
   svsm-testbed run svsm.igvm --log json --json-result result.json
+  svsm-testbed run svsm.igvm --platform snp --trace=calls
+  svsm-testbed run svsm.igvm --platform snp --timeline run.html
+  svsm-testbed run svsm.igvm --platform snp --fault partial-psc@12
   svsm-testbed run svsm.igvm --gdb 1234
 
 Exit status:

@@ -12,6 +12,8 @@ pub mod qemu; // which QEMU, and its command line
 mod run;
 mod session; // one run, from spawn to verdict
 pub mod show; // lines for people, for programs, or as they came
+pub mod timeline; // exits over time, and pages as a map
+pub mod trace; // exit by exit
 pub mod verdict; // how a run ended
 
 pub use error::{Error, Result};
@@ -21,4 +23,6 @@ pub use log::LogLine;
 pub use machine::Event as MachineEvent;
 pub use outcome::Outcome;
 pub use run::{Cancel, Machine, Platform, Progress, Run};
+pub use timeline::Timeline;
+pub use trace::Trace;
 pub use verdict::Verdict;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::FaultEvent;
+use crate::trace::{ExitEvent, PagesEvent};
 
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,6 +27,11 @@ pub enum Event {
     },
     /// The host told a lie.
     Fault(Box<FaultEvent>),
+    /// An exit, if exits are traced.
+    Exit(Box<ExitEvent>),
+    /// Pages of the guest, if they are reported.
+    #[serde(rename = "rmp")]
+    Pages(PagesEvent),
     /// Any other event.
     #[serde(untagged)]
     Other(Map<String, Value>),
@@ -153,6 +159,22 @@ impl Counters {
             .sum()
     }
 
+    /// The exits of all CPUs together by reason: all of them, or only those from a level.
+    #[must_use]
+    pub fn exits(&self, vmpl: Option<u8>) -> BTreeMap<&str, u64> {
+        let group = vmpl.map_or_else(|| "exits.".to_owned(), |level| format!("by_vmpl.{level}."));
+        let mut exits = BTreeMap::new();
+        for (key, count) in self.iter() {
+            let of_cpu = key
+                .strip_prefix("cpus.")
+                .and_then(|key| key.split_once('.'));
+            if let Some(reason) = of_cpu.and_then(|(_, name)| name.strip_prefix(&*group)) {
+                *exits.entry(reason).or_default() += count;
+            }
+        }
+        exits
+    }
+
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(name, value)| (name.as_str(), *value))
@@ -266,6 +288,11 @@ impl Event {
             Some("counters") => Ok(Self::Counters {
                 counters: Counters(numbers(&Value::Object(fields))),
             }),
+            Some("exit") => {
+                let exit = serde_json::from_value(Value::Object(fields))?;
+                Ok(Self::Exit(Box::new(exit)))
+            }
+            Some("rmp") => Ok(Self::Pages(serde_json::from_value(Value::Object(fields))?)),
             Some("fault") => {
                 let fault = serde_json::from_value(Value::Object(fields))?;
                 Ok(Self::Fault(Box::new(fault)))

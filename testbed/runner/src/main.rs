@@ -14,7 +14,7 @@ use clap::Parser as _;
 use svsm_testbed::faults;
 use svsm_testbed::log::{Interpreter, TimeSource};
 use svsm_testbed::show::{Format, Printer};
-use svsm_testbed::{Cancel, Images, Outcome, Progress, Run};
+use svsm_testbed::{Cancel, Images, MachineEvent, Outcome, Progress, Run, Timeline, Trace};
 
 use cli::{Cli, Command, DecodeArgs, FaultsArgs, GuestArgs, RunArgs};
 
@@ -53,13 +53,24 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
     let run = configure(guest, images, args.gdb.is_some())
         .gdb(args.gdb)
         .cancel(cancel.clone())
+        .trace(match args.trace {
+            Some(which) => which.into(),
+            None if !args.timeline.is_empty() => Trace::Exits,
+            None => Trace::Off,
+        })
+        .pages(args.rmp.is_some() || !args.timeline.is_empty())
         .faults(args.faults.plan()?);
+    let mut timeline = Timeline::default();
     let format = Format::from(args.log);
     let coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut printer = Printer::new(io::stdout().lock(), format, coloured);
     let mut printed = Ok(());
     let outcome = run.start(&mut |progress| {
-        if printed.is_ok() {
+        timeline.take(&progress);
+        // What is only for the timeline is not shown.
+        let quiet =
+            args.trace.is_none() && matches!(progress, Progress::Machine(MachineEvent::Exit(_)));
+        if printed.is_ok() && !quiet {
             printed = printer.progress(&progress);
         }
         if printed.is_err() {
@@ -69,6 +80,17 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
     })?;
     if let Some(path) = &args.json_result {
         write_result(path, &outcome).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = &args.rmp {
+        let text = serde_json::to_string_pretty(&outcome.pages)? + "\n";
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    for path in &args.timeline {
+        let text = match path.extension() {
+            Some(html) if html == "html" => timeline.html(&outcome),
+            _ => timeline.json(&outcome).to_string() + "\n",
+        };
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if format == Format::Raw {
         Printer::new(io::stderr().lock(), format, io::stderr().is_terminal()).outcome(&outcome)?;

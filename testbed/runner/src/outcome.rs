@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::machine::{Counters, End};
 use crate::qemu::Version;
+use crate::trace::Pages;
 use crate::{FaultEvent, LogLine, MachineEvent, Verdict};
 
 /// Everything about a run that has ended.
@@ -28,6 +29,9 @@ pub struct Outcome {
     pub counters: Counters,
     /// The lies that the host told; the first [`Outcome::MAX_EVENTS`] of them.
     pub faults: Vec<FaultEvent>,
+    /// The state of all pages, if it was asked for.
+    #[serde(skip_serializing_if = "Pages::is_empty")]
+    pub pages: Pages,
     /// What else the machine reported; its last [`Outcome::MAX_EVENTS`] events.
     pub events: Vec<MachineEvent>,
     /// The last that QEMU said on its standard error.
@@ -47,6 +51,27 @@ impl Outcome {
     pub const MAX_LOG_LINES: usize = 20_000;
     /// How many events of the machine an outcome keeps.
     pub const MAX_EVENTS: usize = 10_000;
+
+    /// An outcome of nothing.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            verdict: Verdict::Passed,
+            own_verdict: None,
+            log: Vec::new(),
+            earlier_log_lines: 0,
+            dropped_records: 0,
+            end: None,
+            counters: Counters::default(),
+            faults: Vec::new(),
+            pages: Pages::default(),
+            events: Vec::new(),
+            qemu_stderr: String::new(),
+            wall_time: Duration::ZERO,
+            qemu_version: crate::qemu::OLDEST,
+            command_line: Vec::new(),
+        }
+    }
 
     /// Whether any line of the log has `text` in its message.
     #[must_use]

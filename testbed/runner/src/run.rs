@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::log::{Interpreter, TimeSource};
 use crate::qemu::{self, Settings};
 use crate::session::{self, Plan};
-use crate::{Error, FaultPlan, Images, LogLine, MachineEvent, Outcome, Result};
+use crate::{Error, FaultPlan, Images, LogLine, MachineEvent, Outcome, Result, Trace};
 
 /// What the image runs in.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -87,6 +87,8 @@ pub struct Run {
     gdb: Option<u16>,
     images: Images,
     faults: FaultPlan,
+    trace: Trace,
+    pages: bool,
     expected: Vec<String>,
     stop_when_expected: bool,
     machine_args: Vec<String>,
@@ -114,6 +116,8 @@ impl Run {
             gdb: None,
             images: Images::new(),
             faults: FaultPlan::new(),
+            trace: Trace::Off,
+            pages: false,
             expected: Vec::new(),
             stop_when_expected: false,
             machine_args: Vec::new(),
@@ -187,6 +191,18 @@ impl Run {
     /// The lies of the host. [`Machine::L0`] tells them.
     pub fn faults(mut self, faults: FaultPlan) -> Self {
         self.faults = faults;
+        self
+    }
+
+    /// Which exits are reported one by one, as [`MachineEvent::Exit`]. An outcome does not keep them.
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.trace = trace;
+        self
+    }
+
+    /// Whether the state of all pages is reported at the start and at the end ([`Outcome::pages`], SEV-SNP).
+    pub fn pages(mut self, pages: bool) -> Self {
+        self.pages = pages;
         self
     }
 
@@ -273,6 +289,14 @@ impl Run {
     /// The words for the software machine's own command line.
     fn machine_words(&self) -> Vec<String> {
         let mut words = self.faults.words();
+        match self.trace {
+            Trace::Off => {}
+            Trace::Calls => words.push("trace=calls".to_owned()),
+            Trace::Exits => words.push("trace=exits".to_owned()),
+        }
+        if self.pages {
+            words.push("rmp".to_owned());
+        }
         words.extend(self.machine_args.iter().cloned());
         words
     }

@@ -15,6 +15,7 @@ use crate::log::{Facts, Interpreter, LineKind, printable};
 use crate::machine::{Counters, End, EndKind, Event};
 use crate::qemu::Version;
 use crate::run::Machine;
+use crate::trace::Pages;
 use crate::verdict::{self, Evidence, Stop};
 use crate::{Cancel, Error, FaultEvent, LogLine, Outcome, Progress, Result};
 
@@ -124,6 +125,7 @@ struct Watch<'a> {
     earlier_log_lines: u64,
     missing: Vec<String>,
     faults: Vec<FaultEvent>,
+    pages: Pages,
     events: VecDeque<Event>,
     counters: Counters,
     machine_spoke: bool,
@@ -146,6 +148,7 @@ impl<'a> Watch<'a> {
             earlier_log_lines: 0,
             missing: plan.expected.clone(),
             faults: Vec::new(),
+            pages: Pages::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
             complaint: None,
@@ -296,6 +299,9 @@ impl<'a> Watch<'a> {
                     self.faults.push(*fault);
                 }
             }
+            Event::Pages(event) => self.pages.take(event),
+            // There are too many of them to keep.
+            Event::Exit(_) => {}
             other @ Event::Other(_) => {
                 if self.events.len() >= Outcome::MAX_EVENTS {
                     self.events.pop_front();
@@ -344,6 +350,7 @@ impl<'a> Watch<'a> {
             end,
             counters: self.counters,
             faults: self.faults,
+            pages: self.pages,
             events: self.events.into(),
             qemu_stderr: stderr,
             wall_time,

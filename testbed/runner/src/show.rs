@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::log::{Level, LineKind};
+use crate::trace::ExitEvent;
 use crate::{FaultEvent, LogLine, MachineEvent, Outcome, Progress, Verdict};
 
 /// In which form a run is shown.
@@ -51,6 +52,10 @@ impl<W: Write> Printer<W> {
             }
             (Format::Text, Progress::Machine(MachineEvent::Fault(fault))) => {
                 let text = text_fault(fault, self.coloured);
+                self.out.write_all(text.as_bytes())?;
+            }
+            (Format::Text, Progress::Machine(MachineEvent::Exit(exit))) => {
+                let text = text_exit(exit, self.coloured);
                 self.out.write_all(text.as_bytes())?;
             }
             (Format::Json, Progress::Line(line)) => self.json("log", line)?,
@@ -167,6 +172,12 @@ fn text_fault(fault: &FaultEvent, coloured: bool) -> String {
         fault.rip,
         fault.effect,
     )
+}
+
+/// An exit, as a line among those of the log.
+fn text_exit(exit: &ExitEvent, coloured: bool) -> String {
+    let text = format!("{:9} {:>3} {:10} EXIT  {exit}", "", exit.cpu, "");
+    paint(&text, DIM, coloured) + "\n"
 }
 
 /// Where messages begin.

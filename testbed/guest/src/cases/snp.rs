@@ -52,7 +52,7 @@ fn try_all(groups: &[&[Clause]]) -> Result {
 
 pub(super) use door::{door, door_of_others};
 pub(super) use figures::figures;
-pub(super) use levels::{lower_level_writes, other_cpus};
+pub(super) use levels::{lower_level_writes, other_cpus, ready as another_level};
 pub(super) use lies::show as lie;
 
 /// Ends in a violation: a private access to a page that the host has.

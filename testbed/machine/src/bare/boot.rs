@@ -157,7 +157,7 @@ boot_pd_top:
     .fill 508, 8, 0
 
     .section .stack, "aw", @nobits
-    .skip 0x20000
+    .skip 0x80000
 boot_stack_top:
 
     .text

@@ -13,7 +13,7 @@ use super::{boot, fatal, insn, run, trap};
 use crate::acpi::{self, ApicIds};
 use crate::addr::{Address, GpaRange, Hpa, HpaRange, PAGE};
 use crate::board::Board;
-use crate::cmdline::{Options, Platform};
+use crate::cmdline::{Options, Platform, Trace};
 use crate::ending::Ending;
 use crate::layout::Layout;
 use crate::liar::Liar;
@@ -29,6 +29,7 @@ use crate::pool::Pool;
 use crate::report::{self, Start};
 use crate::snp::launch::Launcher;
 use crate::snp::nested::Encryption;
+use crate::snp::pages;
 use crate::snp::shared::{C_BIT, Ownership, Resident, Seat, Shared};
 use crate::snp::vmsa::{self, Area};
 use crate::snp::{self, Snp};
@@ -40,7 +41,7 @@ use svsm_sim::rmp::{Entry, Vmpl};
 const CR4_LA57: u64 = 1 << 12;
 /// Each CPU's stack has a slot of this size here, with an unmapped page at its start.
 const STACKS: u64 = 0xffff_ffff_c000_0000;
-const STACK_SLOT: u64 = 64 << 10;
+const STACK_SLOT: u64 = 128 << 10;
 const FOUR_GIB: u64 = 1 << 32;
 
 /// What all CPUs share; made by the first one, read by all.
@@ -52,6 +53,10 @@ pub(super) struct Site {
     pub(super) snp: Option<Shared<'static>>,
     /// Which lies the host tells.
     pub(super) liar: Lock<Liar>,
+    /// Which exits are reported.
+    pub(super) trace: Trace,
+    /// Whether pages are reported at the end.
+    pub(super) rmp: bool,
     nested: Hpa,
     iopm: Hpa,
     msrpm: Hpa,
@@ -167,7 +172,7 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
         &cpus,
         map,
         snp,
-        options.liar(),
+        &options,
         levels,
         &layout,
         &mut pool,
@@ -208,6 +213,9 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
     };
     // A console that fails cannot be told anywhere.
     let _ = report::start(&mut console, &start);
+    if let (true, Some(shared)) = (options.rmp, &site.snp) {
+        let _ = pages::write(&mut console, "start", shared);
+    }
     insn::apic_reset();
     insn::fninit();
     run::run(site, 0, cpu, Some(&context))
@@ -369,7 +377,7 @@ fn site(
     cpus: &ApicIds,
     map: GuestMap,
     snp: Option<Shared<'static>>,
-    liar: Liar,
+    options: &Options<'_>,
     levels: Levels,
     layout: &Layout,
     pool: &mut Pool,
@@ -399,7 +407,9 @@ fn site(
         board: Board::new(cpus.as_slice()),
         map,
         snp,
-        liar: Lock::new(liar),
+        liar: Lock::new(options.liar()),
+        trace: options.trace,
+        rmp: options.rmp,
         nested,
         iopm: iopm.start(),
         msrpm: msrpm.start(),

@@ -12,15 +12,17 @@ use super::insn::{self, Bare};
 use super::machine::Site;
 use super::trap;
 use crate::board::{Mail, Slot, State};
+use crate::cmdline::Trace;
 use crate::ending::Ending;
-use crate::exit::Exit;
+use crate::exit::{Exit, Reason};
 use crate::icr;
 use crate::loader::Context;
 use crate::memory::Guest;
 use crate::native::Native;
-use crate::personality::{Next, Personality};
-use crate::report::{self, GuestState, Verdict};
+use crate::personality::{Hardware as _, Next, Personality};
+use crate::report::{self, GuestState, Traced, Verdict};
 use crate::snp::Snp;
+use crate::snp::pages;
 use crate::vcpu::Vcpu;
 use crate::vmcb::{Intercept1, Vmcb};
 use crate::walk;
@@ -96,6 +98,15 @@ fn run_as<P: Personality>(
         nmi: GuestNmi::default(),
     }
     .run(runs || context.is_none())
+}
+
+/// An exit, as it was before it was answered.
+struct Seen {
+    tsc: u64,
+    level: Option<u8>,
+    rip: u64,
+    reason: Reason,
+    code: [u64; 3],
 }
 
 struct Runner<'a, 'v, P> {
@@ -213,8 +224,16 @@ impl<P: Personality> Runner<'_, '_, P> {
         }
         self.last_exit = Some(times.left);
 
-        let exit = Exit::decode(&self.vcpu.vmcb.control);
-        self.slot.count_exit(exit.reason());
+        let control = &self.vcpu.vmcb.control;
+        let exit = Exit::decode(control);
+        let seen = Seen {
+            tsc: times.left,
+            level: self.personality.vmpl(),
+            rip: self.vcpu.vmcb.save.rip,
+            reason: exit.reason(),
+            code: [control.exit_code, control.exit_info1, control.exit_info2],
+        };
+        self.slot.count_exit(seen.reason, seen.level);
         match exit {
             Exit::Nmi => match self.slot.answer_bell(self.heard, insn::swallow_nmi) {
                 Some(heard) => self.heard = heard,
@@ -232,10 +251,11 @@ impl<P: Personality> Runner<'_, '_, P> {
             }
             exit => {
                 let board = &self.site.board;
-                match self
-                    .personality
-                    .exit(exit, &mut self.vcpu, self.index, board, &mut Bare)
-                {
+                let next =
+                    self.personality
+                        .exit(exit, &mut self.vcpu, self.index, board, &mut Bare);
+                self.trace(&seen);
+                match next {
                     Next::Resume => {}
                     Next::Halt => self.halt(),
                     Next::Idle => self.run_out(),
@@ -243,6 +263,38 @@ impl<P: Personality> Runner<'_, '_, P> {
                 }
             }
         }
+    }
+
+    /// Reports an exit that was answered, if exits like it are to be reported.
+    fn trace(&mut self, seen: &Seen) {
+        let wanted = match self.site.trace {
+            Trace::Off => false,
+            Trace::Calls => self.personality.was_call(),
+            Trace::Exits => true,
+        };
+        if !wanted {
+            return;
+        }
+        let Seen {
+            tsc,
+            level,
+            rip,
+            reason,
+            code,
+        } = *seen;
+        let start = insn::rdtsc();
+        Bare.report(&Traced {
+            cpu: self.index,
+            tsc,
+            level,
+            rip,
+            reason,
+            code,
+            personality: &self.personality,
+        });
+        // Writing is no work of L0's that anybody would count.
+        let spent = insn::rdtsc().wrapping_sub(start);
+        self.last_exit = self.last_exit.map(|last| last.wrapping_add(spent));
     }
 
     /// There is no virtual CPU to run.
@@ -409,6 +461,9 @@ impl<P: Personality> Runner<'_, '_, P> {
         // A console that fails cannot be told anywhere.
         let _ = report::verdict(&mut out, &verdict);
         let _ = report::counters(&mut out, &self.site.board);
+        if let (true, Some(shared)) = (self.site.rmp, &self.site.snp) {
+            let _ = pages::write(&mut out, "end", shared);
+        }
     }
 
     fn park(&self) -> ! {

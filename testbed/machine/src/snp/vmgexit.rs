@@ -5,13 +5,15 @@ mod device; // ports, device memory and MSRs
 mod page_state; // pages that change hands
 
 use super::shared::{C_BIT, HostView};
-use super::{Loaded, Snp, cpuid};
+use super::{About, Loaded, Snp, cpuid};
 use crate::addr::Gpa;
-use crate::board::Board;
+use crate::board::{Board, Operation};
 use crate::ending::{Ending, Internal};
 use crate::personality::{Hardware, Next};
 use crate::phys::HostMemory;
+use crate::report;
 use crate::vcpu::Vcpu;
+use core::fmt;
 use svsm_sim::fault::Fault;
 use svsm_sim::ghcb::{
     Change, Event, Features, Malformed, MsrRequest, MsrResponse, Reply, Snapshot, Termination,
@@ -72,6 +74,10 @@ impl<M: HostMemory> Snp<'_, '_, M> {
             });
         }
         let lie = self.tempt(call, board);
+        self.about = About::Call(self.event, call, [0; 2]);
+        if let Some(slot) = board.slot(self.cpu) {
+            slot.counters.count(Operation::Call, 1);
+        }
         let rip = vcpu.vmcb.save.rip;
         self.before_answer(board, hardware);
         let next = match (call, page, lie.map(|fired| fired.fault)) {
@@ -132,7 +138,7 @@ impl<M: HostMemory> Snp<'_, '_, M> {
                 self.respond_raw(MsrResponse::RunVmpl(0).encode());
                 let stays = self.lies(Fault::RunVmplElsewhere).is_some();
                 let to = Vmpl::new(level).filter(|_| !stays);
-                return if stays || to.is_some_and(|to| self.switch(to, vcpu, hardware)) {
+                return if stays || to.is_some_and(|to| self.switch(to, vcpu, board, hardware)) {
                     Next::Resume
                 } else {
                     self.respond_raw(MsrResponse::RunVmpl(1).encode())
@@ -147,6 +153,9 @@ impl<M: HostMemory> Snp<'_, '_, M> {
     }
 
     const fn respond_raw(&mut self, value: u64) -> Next {
+        if let About::Call(_, _, answer) = &mut self.about {
+            *answer = [value, 0];
+        }
         if let Some(loaded) = &mut self.loaded {
             loaded.ghcb = value;
         }
@@ -201,7 +210,13 @@ impl<M: HostMemory> Snp<'_, '_, M> {
     }
 
     /// Runs another level's virtual CPU. Says whether there is one that hardware would run.
-    fn switch(&mut self, to: Vmpl, vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) -> bool {
+    fn switch(
+        &mut self,
+        to: Vmpl,
+        vcpu: &mut Vcpu<'_>,
+        board: &Board,
+        hardware: &mut impl Hardware,
+    ) -> bool {
         let shared = self.shared;
         let mut owned = shared.state.lock();
         let Some(from) = self.level() else {
@@ -212,6 +227,9 @@ impl<M: HostMemory> Snp<'_, '_, M> {
         }
         if from == to {
             return true;
+        }
+        if let Some(slot) = board.slot(self.cpu) {
+            slot.counters.count(Operation::Switch, 1);
         }
         self.unload(vcpu, &mut owned, hardware);
         self.load(to, vcpu, &mut owned, hardware)
@@ -236,7 +254,7 @@ impl<M: HostMemory> Snp<'_, '_, M> {
                 }
                 let stays = self.lies(Fault::RunVmplElsewhere).is_some();
                 let to = Vmpl::new(level).filter(|_| !stays);
-                if stays || to.is_some_and(|to| self.switch(to, vcpu, hardware)) {
+                if stays || to.is_some_and(|to| self.switch(to, vcpu, board, hardware)) {
                     return Next::Resume;
                 }
                 Reply::malformed(Malformed::InvalidInput)
@@ -275,6 +293,9 @@ impl<M: HostMemory> Snp<'_, '_, M> {
 
     /// Writes an answer into the page. Says whether all of it is shared memory.
     pub(super) fn reply(&mut self, gpa: u64, reply: Reply) -> bool {
+        if let About::Call(_, _, answer) = &mut self.about {
+            *answer = [reply.info1, reply.info2];
+        }
         let mut all = true;
         reply.write(|offset, bytes| all &= self.put(gpa.wrapping_add(offset as u64), bytes));
         all
@@ -368,7 +389,12 @@ impl<M: HostMemory> Snp<'_, '_, M> {
                 request,
                 response,
                 data,
-            } => self.request(request, response, data, hardware),
+            } => {
+                if let Some(slot) = board.slot(self.cpu) {
+                    slot.counters.count(Operation::GuestRequest, 1);
+                }
+                self.request(request, response, data, hardware)
+            }
             Event::Doorbell(what) => self.doorbell(what),
             Event::ApJumpTable(_) => Reply::DONE,
             // A VMMCALL is a hypercall of a hypervisor that has none: "no such call".
@@ -415,6 +441,38 @@ pub(super) enum Call {
 }
 
 impl Call {
+    /// The call as a member of a JSON object, with a comma before it.
+    pub(super) fn describe(
+        self,
+        number: u64,
+        answer: [u64; 2],
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        let [first, second] = answer;
+        write!(f, r#","call":{{"number":{number},"#)?;
+        match self {
+            Self::Register(request) => {
+                write!(f, r#""via":"register","name":"{}","what":"#, request.name())?;
+                report::quoted(f, &request)?;
+                write!(f, r#","answer":"{first:#x}"}}"#)
+            }
+            Self::Page { gpa, event } => {
+                write!(f, r#""via":"page","page":"{gpa:#x}","#)?;
+                match event {
+                    Ok(event) => {
+                        write!(f, r#""name":"{}","what":"#, event.name())?;
+                        report::quoted(f, &event)?;
+                    }
+                    Err(why) => {
+                        f.write_str(r#""name":"malformed","what":"#)?;
+                        report::quoted(f, &why)?;
+                    }
+                }
+                write!(f, r#","info1":"{first:#x}","info2":"{second:#x}"}}"#)
+            }
+        }
+    }
+
     /// Why the guest wants to be ended, if it does.
     const fn termination(self) -> Option<Termination> {
         match self {

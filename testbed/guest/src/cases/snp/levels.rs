@@ -156,7 +156,7 @@ fn grant() -> Result {
 }
 
 /// Makes VMPL1 ready to run and come back.
-pub(super) fn ready() -> Result {
+pub(in super::super) fn ready() -> Result {
     area(AREA, 1, STACK, lower)?;
     grant()?;
     check("creation", create(AREA, 1), 0)?;

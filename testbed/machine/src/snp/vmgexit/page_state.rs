@@ -3,7 +3,7 @@
 use super::super::Snp;
 use super::super::shared::{ASID, Ownership};
 use crate::addr::{Gpa, Hpa, PAGE};
-use crate::board::Board;
+use crate::board::{Board, Operation as Counted};
 use crate::liar::Effect;
 use crate::personality::Hardware;
 use crate::phys::HostMemory;
@@ -29,6 +29,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         let mut owned = shared.state.lock();
         let done = self.change(change, &mut owned);
         drop(owned);
+        count(board, self.cpu);
         if done == Some(true) {
             self.leave_all(board, hardware);
         }
@@ -109,6 +110,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
             }
             self.put(gpa.wrapping_add(buffer + offset), &finished.to_le_bytes());
             list.advance();
+            count(board, self.cpu);
         }
         let header = match lie.claims {
             Some(number) => list.header() & !0xffff | u64::from(number),
@@ -296,6 +298,12 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
             self.memory.write(at, &noise).ok()?;
         }
         Some(())
+    }
+}
+
+fn count(board: &Board, cpu: usize) {
+    if let Some(slot) = board.slot(cpu) {
+        slot.counters.count(Counted::PageState, 1);
     }
 }
 
