@@ -115,6 +115,7 @@ pub fn build_with(
     )?;
     request.parameter_bytes = parameter_bytes;
     request.archive_bytes = archive.len() as u64;
+    request.staged = request::arrival(manifest, &archive)?;
     let targets = Target::all(manifest)?;
     if targets.contains(&Target::Snp) {
         (request.cpuid, request.secrets) = (true, true);

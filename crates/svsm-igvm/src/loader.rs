@@ -52,6 +52,8 @@ pub enum Directive {
     CommandLine,
     /// The first processor's registers, for an unprotected machine.
     NativeVpContext,
+    /// Pages that the host can see.
+    SharedPages,
 }
 
 /// Why a loader does not take something.
@@ -92,6 +94,8 @@ impl Loader {
     ///   platform. Older releases take neither an MADT nor native contexts.
     /// - `OpenVMM` loads for isolated platforms only; its machines without
     ///   protection start from the VSM part of a file.
+    /// - QEMU and cloud-hypervisor launch a page that the host should see like any other: it would be
+    ///   measured, and not shared. What `OpenVMM` does is not known here, so it is refused too.
     /// - cloud-hypervisor asks for an SEV-SNP part and has no other context.
     #[must_use]
     pub const fn takes(self, need: Need) -> bool {
@@ -107,6 +111,7 @@ impl Loader {
                 Directive::Madt => !matches!(self, Self::CloudHypervisor),
                 Directive::DeviceTree => matches!(self, Self::Machine | Self::OpenVmm),
                 Directive::CommandLine => !matches!(self, Self::Qemu),
+                Directive::SharedPages => matches!(self, Self::Machine),
                 Directive::NativeVpContext => matches!(self, Self::Machine | Self::Qemu),
             },
         }
@@ -180,6 +185,7 @@ impl fmt::Display for Directive {
             Self::DeviceTree => "the directive DEVICE_TREE",
             Self::CommandLine => "the directive COMMAND_LINE",
             Self::NativeVpContext => "the directive VP_CONTEXT with native registers",
+            Self::SharedPages => "the directive PAGE_DATA with pages that the host can see",
         })
     }
 }
@@ -230,6 +236,7 @@ mod tests {
             Directive::DeviceTree,
             Directive::CommandLine,
             Directive::NativeVpContext,
+            Directive::SharedPages,
         ] {
             assert!(Loader::Machine.takes(Need::Directive(directive)));
         }

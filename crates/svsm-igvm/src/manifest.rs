@@ -50,6 +50,9 @@ pub struct Manifest {
     /// The guest that the SVSM starts, if it starts one.
     #[serde(default)]
     pub guest: Option<Guest>,
+    /// How the archive of user-mode programs comes into memory.
+    #[serde(default)]
+    pub archive: Archive,
     /// What the SVSM wants to know from the host at start.
     #[serde(default)]
     pub parameters: Parameters,
@@ -167,6 +170,30 @@ impl Guest {
             command_line: String::new(),
         }
     }
+}
+
+/// How the archive of user-mode programs comes into memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Archive {
+    /// Whether it passes the launch.
+    pub delivery: Delivery,
+    /// The guest-physical address at which a staged archive arrives; by default, the multiple of 2 MiB behind the SVSM's
+    /// private memory.
+    pub staging_base: Option<u64>,
+}
+
+/// Whether something passes the launch of a protected machine, where each page costs time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Delivery {
+    /// It does: its pages are loaded where they belong, and measured.
+    #[default]
+    Measured,
+    /// It does not: it arrives where the host can see it, and the SVSM copies it and holds the copy against a measured digest.
+    Staged,
 }
 
 /// The parameter areas that the SVSM wants.

@@ -33,13 +33,15 @@ pub enum Kind {
     Parameters,
     /// The archive of user-mode programs.
     Archive,
+    /// The archive, where the host can see it.
+    Staged,
 }
 
 impl Kind {
     /// Whether the contents of such pages are measured.
     #[must_use]
     pub const fn is_measured(self) -> bool {
-        !matches!(self, Self::Parameters | Self::Platform)
+        !matches!(self, Self::Parameters | Self::Platform | Self::Staged)
     }
 }
 
@@ -56,6 +58,7 @@ impl fmt::Display for Kind {
             Self::Platform => "platform",
             Self::Parameters => "parameters",
             Self::Archive => "archive",
+            Self::Staged => "staged",
         })
     }
 }

@@ -14,16 +14,20 @@ use image::{image, manifest};
 use launch::{MASK, TCB, launch, report};
 use p384::SecretKey;
 use p384::pkcs8::{EncodePrivateKey, LineEnding};
+use sha2::{Digest, Sha384};
 use svsm_igvm::file::{Body, HeaderType, ImageFile};
 use svsm_igvm::hex::{Hex, IdName};
 use svsm_igvm::identity::KeyFault;
-use svsm_igvm::manifest::{Identity, Platform};
+use svsm_igvm::manifest::{Delivery, Identity, Platform};
+use svsm_igvm::report::{Kind, Total};
 use svsm_igvm::verify::{Certificates, Evidence, Finding, Verdict, Wanted, verify};
-use svsm_igvm::{Error, Image, Keys, Reference, launch_digest, sign};
+use svsm_igvm::{Error, Image, Keys, Loader, Reference, launch_digest, sign};
+use svsm_platform::addr::Gpa;
 use svsm_sim::endorsement::root_certificate;
 use svsm_sim::launch::Tcb;
 use svsm_sim::status::Status;
 use svsm_sim::verify::Reason;
+use svsm_stage2::handoff::Handoff;
 
 fn secret(byte: u8) -> SecretKey {
     SecretKey::from_slice(&[byte; 48]).unwrap()
@@ -90,6 +94,82 @@ fn the_promised_digest_is_that_of_a_launch() {
     }
     manifest.platforms = vec![Platform::Native];
     assert_eq!(image(&manifest).report.snp, None);
+}
+
+/// A staged archive passes no launch; what the launch measures is its digest.
+#[test]
+fn a_staged_archive_is_measured_by_its_digest_alone() {
+    let measured = image(&manifest());
+    let mut manifest = manifest();
+    manifest.archive.delivery = Delivery::Staged;
+    let image = image(&manifest);
+    let promised = image.report.snp.unwrap().launch_digest;
+    let guest = launch(&image.bytes, false).unwrap();
+    assert_eq!(promised.0, guest.measurement().0);
+    let file = IgvmFile::new_from_binary(&image.bytes, None).unwrap();
+    let theirs = generate_snp_measurement(file.initializations(), file.directives(), MASK);
+    assert_eq!(promised.0, theirs.unwrap());
+
+    let file = ImageFile::read(&image.bytes).unwrap();
+    let pages = || {
+        file.headers()
+            .iter()
+            .filter_map(|header| match &header.body {
+                Body::PageData(page) => Some(page),
+                _ => None,
+            })
+    };
+    let handoffs = pages().filter_map(|page| Handoff::parse(page.data?).ok());
+    let handoffs: Vec<_> = handoffs.collect();
+    assert_eq!(handoffs.len(), 2, "one for each platform");
+    for handoff in handoffs {
+        let (staged, archive) = (handoff.staged.unwrap(), handoff.archive.unwrap());
+        assert_eq!(staged.source.start(), handoff.svsm.end());
+        let shared = pages().filter(|page| page.shared);
+        let arrives: Vec<u8> = shared
+            .inspect(|page| assert!(staged.source.contains(Gpa::new(page.gpa).unwrap())))
+            .flat_map(|page| page.data.unwrap().iter().copied())
+            .collect();
+        let archive_bytes = usize::try_from(archive.len_bytes()).unwrap();
+        let digest: [u8; 48] = Sha384::digest(&arrives[..archive_bytes]).into();
+        assert_eq!(digest, staged.digest);
+        assert!(arrives.starts_with(b"070701"));
+        // Where it belongs, the file has nothing.
+        assert!(pages().all(|page| page.gpa != archive.gpa().as_u64()));
+    }
+    let total = |image: &Image, what| {
+        let mut totals = image.report.totals.iter();
+        totals.find(|line| line.what == what).unwrap().is
+    };
+    let staged = image
+        .report
+        .kinds
+        .iter()
+        .find(|line| line.what == Kind::Staged);
+    let staged = staged.unwrap().is;
+    for what in [Total::LaunchPages, Total::MeasuredPages] {
+        assert_eq!(total(&image, what), total(&measured, what) - staged);
+    }
+    assert_eq!(total(&image, Total::Pages), total(&measured, Total::Pages));
+
+    // Hosts that would launch and measure those pages are refused, and so is a place that is taken.
+    for loader in [Loader::Qemu, Loader::OpenVmm, Loader::CloudHypervisor] {
+        manifest.platforms = vec![Platform::Snp];
+        let refused = image::image_for(&manifest, loader).unwrap_err().to_string();
+        assert!(
+            refused.contains("which archive.delivery needs"),
+            "{refused}"
+        );
+    }
+    manifest.archive.staging_base = Some(manifest.svsm.base);
+    let refused = image::image_for(&manifest, Loader::Machine).unwrap_err();
+    assert!(refused.to_string().contains("staging area"), "{refused}");
+    manifest.archive.staging_base = Some(1);
+    let refused = image::image_for(&manifest, Loader::Machine).unwrap_err();
+    assert!(
+        refused.to_string().contains("archive.staging_base: 0x1"),
+        "{refused}"
+    );
 }
 
 #[test]

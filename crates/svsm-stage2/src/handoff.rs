@@ -22,7 +22,7 @@ pub(crate) mod tests;
 
 pub use wire::{
     HANDOFF_BYTES, MAGIC, MAX_SEGMENTS, VERSION, WireArea, WireEncryption, WireHandoff,
-    WirePlatform, WireRange, WireRights, WireSegment, WireWindow,
+    WirePlatform, WireRange, WireRights, WireSegment, WireStaged, WireWindow,
 };
 
 /// The kind of machine an image is for.
@@ -141,6 +141,20 @@ pub struct WindowArea {
     pub slots: u16,
 }
 
+/// An archive that is not loaded where it belongs.
+///
+/// It arrives in memory that the host can see, so that it passes no launch, and
+/// [`staged::receive`](crate::staged::receive) puts it where [`Handoff::archive`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Staged {
+    /// Where it arrives: whole pages, outside of the SVSM's and of stage2's region. They are the
+    /// host's, and stay the host's.
+    pub source: GpaRange,
+    /// SHA-384 of the archive. This is measured, and so the archive is what the image says.
+    pub digest: [u8; 48],
+}
+
 /// What builder, stage2 and SVSM agree on.
 ///
 /// A value that came from [`parse`](Self::parse) is consistent: every part lies in the region where
@@ -175,8 +189,8 @@ pub struct Handoff {
     pub mailbox: Area,
     /// The SVSM's page tables; the root is the first page.
     pub tables: Area,
-    /// The SVSM's free memory, mapped behind the tables. It is the only part of the private region that no image
-    /// loads: on SEV-SNP none of it is validated at start, and all that lies before it is.
+    /// The SVSM's free memory, mapped behind the tables. No image loads it: on SEV-SNP none of it is validated at
+    /// start, and all that lies before it in the private region is, but for a staged archive.
     pub heap: Area,
     /// The first CPU's stack.
     pub boot_stack: Area,
@@ -186,6 +200,9 @@ pub struct Handoff {
     pub parameters: [Option<Area>; Parameter::ALL.len()],
     /// The user-mode archive.
     pub archive: Option<Area>,
+    /// Where the archive arrives, if it is not loaded where it belongs: then `archive` is mapped,
+    /// but nothing is in it, and on SEV-SNP it is not validated at start.
+    pub staged: Option<Staged>,
     /// The CPUID page (SEV-SNP).
     pub cpuid: Option<Area>,
     /// The secrets page (SEV-SNP).

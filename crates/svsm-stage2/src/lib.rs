@@ -23,6 +23,7 @@ pub mod params; // what the loader deposited: claims, made well-formed
 #[cfg(feature = "plan")]
 pub mod plan; // where everything goes: pure data
 pub mod region; // the parts of an image, their rights and places
+pub mod staged; // payload that the host can see while it arrives
 
 pub use error::{ApFault, Error, Fault, Flaw, Result, TableFault};
 pub use {svsm_mm, svsm_platform, zerocopy}; // their types are in this crate's interface

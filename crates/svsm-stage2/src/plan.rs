@@ -83,6 +83,8 @@ pub struct Request<'a> {
     pub parameter_bytes: [u64; Parameter::ALL.len()],
     /// Size of the user-mode archive; zero if there is none.
     pub archive_bytes: u64,
+    /// Where the archive arrives, if it is not to be loaded where it belongs.
+    pub staged: Option<Arrival>,
     /// Whether there is a CPUID page.
     pub cpuid: bool,
     /// Whether there is a secrets page.
@@ -118,6 +120,7 @@ impl<'a> Request<'a> {
             boot_stack_bytes: 0x8000,
             parameter_bytes: [0; Parameter::ALL.len()],
             archive_bytes: 0,
+            staged: None,
             cpuid: false,
             secrets: false,
             console_port: Some(layout::CONSOLE_PORT),
@@ -133,6 +136,16 @@ impl<'a> Request<'a> {
             *room = len_bytes;
         }
     }
+}
+
+/// How a staged archive arrives: see [`Staged`](crate::handoff::Staged).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Arrival {
+    /// The first page of the memory in which it arrives.
+    pub start: Gpa,
+    /// SHA-384 of the archive.
+    pub digest: [u8; 48],
 }
 
 /// What a placement's pages hold when the machine starts.
@@ -153,6 +166,11 @@ pub enum Content {
     Handoff,
     /// The user-mode archive, then zeros.
     Archive {
+        /// How many bytes the archive has.
+        file_bytes: u64,
+    },
+    /// The same, in pages that the host can see; not measured.
+    Staged {
         /// How many bytes the archive has.
         file_bytes: u64,
     },

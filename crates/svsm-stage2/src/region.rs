@@ -85,6 +85,8 @@ pub enum Region {
     Parameter(Parameter),
     /// The archive with the user-mode programs.
     Archive,
+    /// Memory that the host can see, in which a staged archive arrives.
+    Staging,
     /// The page tables with which the SVSM starts.
     Tables,
     /// The SVSM's free memory.
@@ -120,6 +122,7 @@ impl fmt::Display for Region {
             Self::Svsm => "svsm region",
             Self::BootStack => "boot stack",
             Self::Archive => "archive",
+            Self::Staging => "staging area",
             Self::Tables => "svsm page tables",
             Self::Heap => "heap",
             Self::Window => "mapping window",

@@ -49,15 +49,18 @@ pub(super) fn write(
     }
     deposit(&mut directives, all, plan)?;
     directives.extend(pages.iter().map(|page| {
+        let shared = matches!(page.contents, Contents::Shared(_));
         let (data_type, data) = match &page.contents {
-            Contents::File(contents) => (IgvmPageDataType::NORMAL, contents.to_vec()),
+            Contents::File(contents) | Contents::Shared(contents) => {
+                (IgvmPageDataType::NORMAL, contents.to_vec())
+            }
             Contents::Cpuid => (IgvmPageDataType::CPUID_DATA, Vec::new()),
             Contents::Secrets => (IgvmPageDataType::SECRETS, Vec::new()),
         };
         IgvmDirectiveHeader::PageData {
             gpa: page.gpa.as_u64(),
             compatibility_mask: page.mask,
-            flags: IgvmPageDataFlags::new(),
+            flags: IgvmPageDataFlags::new().with_shared(shared),
             data_type,
             data,
         }

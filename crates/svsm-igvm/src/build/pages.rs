@@ -29,6 +29,8 @@ pub(super) struct Page {
 pub(super) enum Contents {
     /// The file.
     File(Box<PageContents>),
+    /// The file, where the host can see it.
+    Shared(Box<PageContents>),
     /// The security processor, with what it has checked of CPUID.
     Cpuid,
     /// The security processor, with keys.
@@ -88,12 +90,16 @@ pub(super) fn pages(
                         contents,
                     });
                 }
-                _ => {
+                content => {
                     let page = source.page(placement, gpa, index).ok_or(Error::Bug)?;
+                    let page = Box::new(page);
                     pages.push(Page {
                         mask: all,
                         gpa,
-                        contents: Contents::File(Box::new(page)),
+                        contents: match content {
+                            Content::Staged { .. } => Contents::Shared(page),
+                            _ => Contents::File(page),
+                        },
                     });
                 }
             }
@@ -127,7 +133,7 @@ impl Source<'_> {
             },
             Content::Zero => Some([0; PAGE_SIZE]),
             Content::Tables => self.tables.get(&gpa).copied(),
-            Content::Archive { .. } => Some(part(self.archive, index)),
+            Content::Archive { .. } | Content::Staged { .. } => Some(part(self.archive, index)),
             _ => None,
         }
     }
@@ -182,6 +188,7 @@ fn kind(placement: &Placement) -> Result<Kind> {
         Region::BootStack => Kind::Stacks,
         Region::Parameter(_) => Kind::Parameters,
         Region::Archive => Kind::Archive,
+        Region::Staging => Kind::Staged,
         Region::Tables => Kind::PageTables,
         Region::Cpuid | Region::Secrets => Kind::Platform,
         _ => return Err(Error::Bug),

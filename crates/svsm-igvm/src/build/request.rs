@@ -1,13 +1,15 @@
 //! What is asked of the plan.
 
-use svsm_platform::addr::Gpa;
-use svsm_stage2::plan::{ProgramFacts, Request, SegmentFacts};
-use svsm_stage2::region::Parameter;
+use sha2::{Digest, Sha384};
+use svsm_platform::addr::{Gpa, PageSize};
+use svsm_stage2::Fault;
+use svsm_stage2::plan::{Arrival, ProgramFacts, Request, SegmentFacts};
+use svsm_stage2::region::{Parameter, Region};
 
 use crate::error::{Error, Result};
 use crate::executable::{Executable, Rights};
 use crate::loader::{Directive, Loader, Need};
-use crate::manifest::{Area, Manifest, Platform};
+use crate::manifest::{Area, Delivery, Manifest, Platform};
 
 /// How much room each parameter gets, after the loader was asked whether it
 /// takes what the manifest needs.
@@ -20,6 +22,9 @@ pub(super) fn parameter_bytes(
         if *platform == Platform::Native {
             loader.require(Need::Directive(Directive::NativeVpContext), "platforms")?;
         }
+    }
+    if manifest.archive.delivery == Delivery::Staged {
+        loader.require(Need::Directive(Directive::SharedPages), "archive.delivery")?;
     }
     let mut bytes = [0; Parameter::ALL.len()];
     for (room, parameter) in bytes.iter_mut().zip(Parameter::ALL) {
@@ -61,6 +66,31 @@ const fn wanted(
             "parameters.command_line",
         ),
     }
+}
+
+/// How the archive arrives, if it does not pass the launch.
+pub(super) fn arrival(manifest: &Manifest, archive: &[u8]) -> Result<Option<Arrival>> {
+    if manifest.archive.delivery == Delivery::Measured {
+        return Ok(None);
+    }
+    let svsm = &manifest.svsm;
+    let behind = svsm
+        .base
+        .checked_add(svsm.size.bytes())
+        .and_then(|end| end.checked_next_multiple_of(PageSize::Size2M.bytes()));
+    let start = manifest.archive.staging_base.or(behind);
+    let Some(start) = start.and_then(Gpa::new) else {
+        return Err(Error::Plan(svsm_stage2::Error::Region {
+            region: Region::Staging,
+            fault: Fault::NoAddress {
+                value: start.unwrap_or(u64::MAX),
+            },
+        }));
+    };
+    Ok(Some(Arrival {
+        start,
+        digest: Sha384::digest(archive).into(),
+    }))
 }
 
 /// A program's segments, grown to whole pages.

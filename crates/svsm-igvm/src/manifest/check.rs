@@ -154,6 +154,12 @@ impl Manifest {
             ));
         }
         self.check_memory()?;
+        if let Some(base) = self.archive.staging_base
+            && !base.is_multiple_of(PAGE_BYTES)
+        {
+            let fault = ManifestFault::NotPages { value: base };
+            return Err(at("archive.staging_base", fault));
+        }
         self.check_services()?;
         for (key, area) in self.parameters.wanted() {
             let key = format!("parameters.{key}");

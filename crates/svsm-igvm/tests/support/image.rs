@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::elf::{self, EXECUTE, READ, WRITE, load};
-use svsm_igvm::{Image, Loader, Manifest, Options, build_with};
+use svsm_igvm::{Image, Loader, Manifest, Options, Result, build_with};
 
 pub(crate) const IMAGE: u64 = 0xffff_ffff_8000_0000;
 
@@ -45,5 +45,9 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 pub(crate) fn image(manifest: &Manifest) -> Image {
-    build_with(manifest, &Options::new(Loader::Machine), read).unwrap()
+    image_for(manifest, Loader::Machine).unwrap()
+}
+
+pub(crate) fn image_for(manifest: &Manifest, loader: Loader) -> Result<Image> {
+    build_with(manifest, &Options::new(loader), read)
 }

@@ -3,7 +3,7 @@
 use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange, PageSize};
 use svsm_platform::encryption::Encryption;
 
-use super::{EncryptionKind, HANDOFF_BYTES, Handoff, MAX_SEGMENTS, Platform};
+use super::{EncryptionKind, HANDOFF_BYTES, Handoff, MAX_SEGMENTS, Platform, Staged};
 use crate::error::{Error, Fault, Result};
 use crate::layout::{self, MAX_TABLES, WINDOW_SLOTS};
 use crate::region::{Area, Parameter, Region, Span, check_disjoint, pages_from};
@@ -189,12 +189,38 @@ fn check_low(handoff: &Handoff) -> Result<()> {
     if layout::mailbox(handoff.trampoline) != Some(handoff.mailbox.gpa()) {
         return Err(refuse(Region::Mailbox, Fault::Outside(Region::Trampoline)));
     }
-    check_disjoint(&[
+    let regions = [
         Span::of(Region::Trampoline, trampoline),
         Span::of(Region::Mailbox, handoff.mailbox.gpa_range()),
         Span::of(Region::Stage2, handoff.stage2),
         Span::of(Region::Svsm, handoff.svsm),
-    ])
+    ];
+    check_disjoint(&regions)?;
+    handoff
+        .staged
+        .map_or(Ok(()), |staged| check_staged(handoff, &staged, regions))
+}
+
+/// Checks that a staged archive has somewhere to go, and comes from memory that is not the SVSM's.
+fn check_staged(handoff: &Handoff, staged: &Staged, regions: [Span; 4]) -> Result<()> {
+    let archive = handoff
+        .archive
+        .ok_or(refuse(Region::Archive, Fault::Missing))?;
+    let source = &staged.source;
+    if source.len_bytes() != archive.gpa_range().len_bytes() {
+        let expected = archive.gpa_range().len_bytes();
+        return Err(refuse(Region::Staging, Fault::WrongLength { expected }));
+    }
+    let told_apart = |rule| addressable(rule, source);
+    if !handoff
+        .run_time
+        .is_none_or(|run_time| told_apart(run_time.encryption))
+    {
+        return Err(refuse(Region::Staging, Fault::WrongEncryption));
+    }
+    let [trampoline, mailbox, stage2, svsm] = regions;
+    let source = Span::of(Region::Staging, *source);
+    check_disjoint(&[trampoline, mailbox, stage2, svsm, source])
 }
 
 /// Checks that every part lies in the region where it belongs.

@@ -8,9 +8,9 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::wire::{
     HANDOFF_BYTES, MAGIC, MAX_SEGMENTS, VERSION, WireArea, WireEncryption, WireHandoff,
-    WirePlatform, WireRange, WireRights, WireSegment, WireWindow,
+    WirePlatform, WireRange, WireRights, WireSegment, WireStaged, WireWindow,
 };
-use super::{EncryptionKind, Handoff, Platform, RunTime, Segment, Segments, WindowArea};
+use super::{EncryptionKind, Handoff, Platform, RunTime, Segment, Segments, Staged, WindowArea};
 use crate::error::{Error, Fault, Flaw, Result};
 use crate::region::{Area, Parameter, Region, Rights, pages_from};
 
@@ -20,16 +20,10 @@ const FLAG_FILLED: u64 = 1 << 1;
 pub(super) fn decode(wire: &WireHandoff) -> Result<Handoff> {
     let flaw = |offset, flaw| Error::Handoff { offset, flaw };
 
-    let reserved = [
-        (
-            wire.window.reserved.get() != 0,
-            offset_of!(WireHandoff, window.reserved),
-        ),
-        (
-            wire.reserved.iter().any(|word| word.get() != 0),
-            offset_of!(WireHandoff, reserved),
-        ),
-    ];
+    let reserved = [(
+        wire.window.reserved.get() != 0,
+        offset_of!(WireHandoff, window.reserved),
+    )];
     for (is_set, offset) in reserved {
         if is_set {
             return Err(flaw(offset, Flaw::Reserved));
@@ -66,6 +60,9 @@ pub(super) fn decode(wire: &WireHandoff) -> Result<Handoff> {
         return Err(flaw(offset_of!(WireHandoff, svsm_root_gpa), Flaw::Address));
     }
 
+    let archive = optional_area(Region::Archive, &wire.archive)?;
+    let staged = decode_staged(&wire.staged, archive)?;
+
     Ok(Handoff {
         platform,
         encryption,
@@ -87,7 +84,8 @@ pub(super) fn decode(wire: &WireHandoff) -> Result<Handoff> {
         boot_stack: area(Region::BootStack, &wire.boot_stack)?,
         window: decode_window(wire)?,
         parameters,
-        archive: optional_area(Region::Archive, &wire.archive)?,
+        archive,
+        staged,
         cpuid: optional_area(Region::Cpuid, &wire.cpuid)?,
         secrets: optional_area(Region::Secrets, &wire.secrets)?,
         console_port: optional_port(wire.console_port.get()),
@@ -176,6 +174,27 @@ fn decode_segments(wire: &WireHandoff) -> Result<Segments> {
         })?;
     }
     Ok(segments)
+}
+
+/// What arrives is the archive, and no more.
+fn decode_staged(wire: &WireStaged, archive: Option<Area>) -> Result<Option<Staged>> {
+    if wire.as_bytes().iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let len_bytes = archive.map_or(0, |archive| archive.len_bytes());
+    if wire.len_bytes.get() != len_bytes {
+        return Err(Error::Region {
+            region: Region::Staging,
+            fault: Fault::WrongLength {
+                expected: len_bytes,
+            },
+        });
+    }
+    let start = address(Region::Staging, wire.gpa.get())?;
+    Ok(Some(Staged {
+        source: pages_from(Region::Staging, start, len_bytes)?,
+        digest: wire.digest,
+    }))
 }
 
 fn decode_window(wire: &WireHandoff) -> Result<WindowArea> {
@@ -287,6 +306,14 @@ pub(super) fn encode(handoff: &Handoff) -> WireHandoff {
     };
     wire.parameters = handoff.parameters.map(wire_area);
     wire.archive = wire_area(handoff.archive);
+    if let Some(staged) = handoff.staged {
+        let archive_bytes = handoff.archive.map_or(0, |archive| archive.len_bytes());
+        wire.staged = WireStaged {
+            gpa: staged.source.start().as_u64().into(),
+            len_bytes: archive_bytes.into(),
+            digest: staged.digest,
+        };
+    }
     wire.cpuid = wire_area(handoff.cpuid);
     wire.secrets = wire_area(handoff.secrets);
     wire.console_port = handoff.console_port.unwrap_or(0).into();

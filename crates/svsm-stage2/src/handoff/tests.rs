@@ -75,6 +75,7 @@ pub(crate) fn sample() -> Handoff {
             deposit(0x14, 0x800),
         ],
         archive: Some(area(BASE + 0x4_0000, AREAS + 0x20_0000, 0x1_2345)),
+        staged: None,
         cpuid: Some(area(0x2_9000, AREAS + 0x4_0000, 0x1000)),
         secrets: Some(area(BASE + 0x15000, AREAS + 0x4_2000, 0x1000)),
         console_port: Some(0x3f8),
@@ -152,7 +153,7 @@ fn unknown_numbers_are_refused() {
     wire.segment_count = 2.into();
     assert_eq!(offset_of(&wire).1, Flaw::Reserved);
     let mut wire = good;
-    wire.reserved[7] = 1.into();
+    wire.window.reserved = 1.into();
     assert_eq!(offset_of(&wire).1, Flaw::Reserved);
     let mut wire = good;
     wire.svsm_root_gpa = 0x1000.into();
@@ -374,4 +375,52 @@ proptest! {
         bytes[..header].copy_from_slice(&good[..header]);
         let _ = Handoff::parse(&bytes);
     }
+}
+
+/// The sample with an archive that arrives at `start`.
+fn staged(start: u64) -> Handoff {
+    Handoff {
+        staged: Some(Staged {
+            source: GpaRange::new(gpa(start), 0x1_3000).unwrap(),
+            digest: core::array::from_fn(|index| 0x80 | u8::try_from(index).unwrap()),
+        }),
+        ..sample()
+    }
+}
+
+#[test]
+fn a_staged_archive_is_told_in_the_last_bytes() {
+    let handoff = staged(0x90_0000_0000);
+    let bytes = bytes_of(&handoff);
+    assert_eq!(Handoff::parse(&bytes), Ok(handoff));
+    assert_eq!(bytes[..0x300], GOLDEN[..0x300]);
+    assert_eq!(bytes[0x300..0x308], 0x90_0000_0000_u64.to_le_bytes());
+    assert_eq!(bytes[0x308..0x310], 0x1_2345_u64.to_le_bytes());
+    assert_eq!((bytes[0x310], bytes[0x33f]), (0x80, 0xaf));
+}
+
+#[test]
+fn a_staged_archive_comes_from_elsewhere_and_fits() {
+    let refuse = |region, fault| Err(Error::Region { region, fault });
+    for (start, region) in [
+        (0x80_0000_0000, Region::Svsm),
+        (0x80_00ff_f000, Region::Svsm),
+        (0x8_0000, Region::Stage2),
+        (0, Region::Trampoline),
+    ] {
+        let refused = refuse(Region::Staging, Fault::Overlaps(region));
+        assert_eq!(staged(start).check(), refused, "{start:#x}");
+    }
+    let mut longer = staged(0x90_0000_0000).encode();
+    longer.staged.len_bytes = 0x1_2346.into();
+    let expected = Fault::WrongLength { expected: 0x1_2345 };
+    let refused = Handoff::parse(longer.as_bytes()).map(drop);
+    assert_eq!(refused, refuse(Region::Staging, expected));
+    let mut odd = staged(0x90_0000_0000).encode();
+    odd.staged.gpa = 0x90_0000_0800.into();
+    assert!(Handoff::parse(odd.as_bytes()).is_err());
+    let mut nowhere = staged(0x90_0000_0000);
+    nowhere.archive = None;
+    let missing = refuse(Region::Archive, Fault::Missing);
+    assert_eq!(nowhere.check(), missing);
 }

@@ -113,6 +113,18 @@ pub struct WireWindow {
     pub reserved: U32,
 }
 
+/// Where the archive arrives, if it is staged. Absent: zeros.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct WireStaged {
+    /// First address of the memory in which it arrives; a multiple of the page size.
+    pub gpa: U64,
+    /// Length of what arrives: the archive's.
+    pub len_bytes: U64,
+    /// SHA-384 of the archive.
+    pub digest: [u8; 48],
+}
+
 /// The hand-off block, version 1. All numbers are little-endian.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -177,8 +189,8 @@ pub struct WireHandoff {
     pub segments: [WireSegment; MAX_SEGMENTS],
     /// Digest of the manifest from which the image was made.
     pub manifest_digest: [u8; 32],
-    /// Zero.
-    pub reserved: [U64; 8],
+    /// Where the archive arrives.
+    pub staged: WireStaged,
 }
 
 /// Size of the hand-off block; it fits into one page.

@@ -114,6 +114,7 @@ pub(super) fn plan(request: &Request<'_>) -> Result<Plan> {
         },
         parameters: high.parameters,
         archive: high.archive,
+        staged: high.staged,
         cpuid: low.cpuid,
         secrets: high.secrets,
         console_port: request.console_port,

@@ -7,7 +7,7 @@ use super::build::{Draft, Part, address, refuse, segment_part};
 use super::tables::{self, address_space};
 use super::{AddressSpace, Content, Placement, Request};
 use crate::error::{Error, Fault, Result};
-use crate::handoff::{MAX_SEGMENTS, Segment, Segments};
+use crate::handoff::{MAX_SEGMENTS, Segment, Segments, Staged};
 use crate::layout;
 use crate::region::{Area, Parameter, Region, Rights, pages_from};
 
@@ -21,6 +21,7 @@ pub(super) struct High {
     pub(super) secrets: Option<Area>,
     pub(super) parameters: [Option<Area>; Parameter::ALL.len()],
     pub(super) archive: Option<Area>,
+    pub(super) staged: Option<Staged>,
     pub(super) tables: Area,
     pub(super) heap: Area,
     pub(super) space: AddressSpace,
@@ -65,13 +66,17 @@ pub(super) fn plan(request: &Request<'_>, draft: &mut Draft) -> Result<High> {
         Region::Archive,
         request.archive_bytes,
         Rights::Read,
-        Content::Archive {
-            file_bytes: request.archive_bytes,
+        match request.staged {
+            Some(_) => Content::Free,
+            None => Content::Archive {
+                file_bytes: request.archive_bytes,
+            },
         },
     );
     let archive = (request.archive_bytes != 0)
         .then(|| draft.place_area(archive, &mut room))
         .transpose()?;
+    let staged = place_staged(request, draft)?;
 
     let (window_table, mut mappings) = tables::window(room.rest().start(), request.trampoline)?;
     for placement in &draft.placements {
@@ -126,10 +131,33 @@ pub(super) fn plan(request: &Request<'_>, draft: &mut Draft) -> Result<High> {
         secrets,
         parameters,
         archive,
+        staged,
         tables,
         heap,
         space,
     })
+}
+
+/// Places what arrives where the host can see it.
+fn place_staged(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Staged>> {
+    let Some(arrival) = request.staged.filter(|_| request.archive_bytes != 0) else {
+        return Ok(None);
+    };
+    let content = Content::Staged {
+        file_bytes: request.archive_bytes,
+    };
+    let part = Part::new(
+        Region::Staging,
+        request.archive_bytes,
+        Rights::Read,
+        content,
+    );
+    let source = pages_from(part.region, arrival.start, part.len_bytes)?;
+    draft.place(part, source, None);
+    Ok(Some(Staged {
+        source,
+        digest: arrival.digest,
+    }))
 }
 
 /// Packs the SVSM's segments into `room`, each at the virtual address at which it is linked.

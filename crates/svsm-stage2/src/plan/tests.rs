@@ -218,6 +218,41 @@ fn snp_images_have_their_pages() {
 }
 
 #[test]
+fn a_staged_archive_has_two_places() {
+    let mut request = request();
+    let start = gpa(0x90_0000_0000);
+    request.staged = Some(Arrival {
+        start,
+        digest: [7; 48],
+    });
+    let plan = Plan::new(&request).unwrap();
+    let loaded = plan.placement(Region::Staging).unwrap();
+    assert_eq!((loaded.gpa.start(), loaded.gva), (start, None));
+    let file_bytes = request.archive_bytes;
+    assert_eq!(loaded.content, Content::Staged { file_bytes });
+    let home = plan.placement(Region::Archive).unwrap();
+    assert_eq!((home.content, home.rights), (Content::Free, Rights::Read));
+    assert_eq!(home.gpa.len_bytes(), loaded.gpa.len_bytes());
+    let staged = plan.handoff.staged.unwrap();
+    assert_eq!((staged.source, staged.digest), (loaded.gpa, [7; 48]));
+    // The rest is as it would be without.
+    request.staged = None;
+    let plain = Plan::new(&request).unwrap();
+    assert_eq!((plain.stage2, plain.svsm), (plan.stage2, plan.svsm));
+
+    let inside = |request: &mut Request<'_>| {
+        let start = gpa(0x80_0080_0000);
+        let digest = [7; 48];
+        request.staged = Some(Arrival { start, digest });
+    };
+    let overlaps = Fault::Overlaps(Region::Heap);
+    assert_eq!(refusal(inside), (Region::Staging, overlaps));
+    request.archive_bytes = 0;
+    inside(&mut request);
+    assert_eq!(Plan::new(&request).unwrap().handoff.staged, None);
+}
+
+#[test]
 fn bad_images_name_the_culprit() {
     const RWX: [SegmentFacts; 1] = [SegmentFacts {
         writable: true,

@@ -1,0 +1,193 @@
+extern crate std;
+
+use super::*;
+use crate::handoff::{Staged, tests::sample};
+use crate::region::Area;
+use proptest::prelude::*;
+use sha2::Digest;
+use std::collections::BTreeMap;
+use std::vec;
+use std::vec::Vec;
+
+struct Hash(sha2::Sha384);
+
+impl Hash {
+    fn new() -> Self {
+        Self(sha2::Sha384::new())
+    }
+}
+
+impl Sha384 for Hash {
+    fn update(&mut self, bytes: &[u8]) {
+        Digest::update(&mut self.0, bytes);
+    }
+
+    fn finish(self) -> [u8; 48] {
+        self.0.finalize().into()
+    }
+}
+
+/// What a host can do while it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Host {
+    Honest,
+    /// Changes each page right after it was copied.
+    ChangesAfterwards,
+    /// Does not give the private page with this index.
+    Keeps(usize),
+    /// Puts another page where the private page with this index was.
+    Swaps(usize),
+}
+
+const SOURCE: u64 = 0x90_0000_0000;
+const TARGET: u64 = 0x80_0004_0000;
+
+struct Machine {
+    host: Host,
+    shared: Vec<u8>,
+    private: BTreeMap<u64, Contents>,
+}
+
+fn index(page: Gpa, base: u64) -> usize {
+    usize::try_from((page.as_u64() - base) / PAGE as u64).unwrap()
+}
+
+impl Memory for Machine {
+    type Error = &'static str;
+
+    fn fetch(&mut self, shared: Gpa, into: &mut Contents) -> Result<(), Self::Error> {
+        let start = index(shared, SOURCE) * PAGE;
+        let page = self
+            .shared
+            .get_mut(start..start + PAGE)
+            .ok_or("not shared")?;
+        into.copy_from_slice(page);
+        if self.host == Host::ChangesAfterwards {
+            page.fill(0xee);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, private: Gpa) -> Result<(), Self::Error> {
+        if self.host == Host::Keeps(index(private, TARGET)) {
+            return Err("kept");
+        }
+        match self.private.insert(private.as_u64(), [0xaa; PAGE]) {
+            None => Ok(()),
+            Some(_) => Err("accepted twice"),
+        }
+    }
+
+    fn write(&mut self, private: Gpa, contents: &Contents) -> Result<(), Self::Error> {
+        let page = self.private.get_mut(&private.as_u64());
+        *page.ok_or("not accepted")? = *contents;
+        Ok(())
+    }
+
+    fn read(&mut self, private: Gpa, into: &mut Contents) -> Result<(), Self::Error> {
+        *into = *self.private.get(&private.as_u64()).ok_or("not accepted")?;
+        if self.host == Host::Swaps(index(private, TARGET)) {
+            into[7] ^= 1;
+        }
+        Ok(())
+    }
+}
+
+/// A hand-off with a staged archive, and the machine on which it arrives, with junk behind it.
+fn arrival(archive: &[u8], host: Host) -> (Handoff, Machine) {
+    let mut handoff = sample();
+    let len_bytes = archive.len() as u64;
+    let old = handoff.archive.unwrap();
+    handoff.archive = Some(
+        Area::new(
+            crate::region::Region::Archive,
+            Gpa::new(TARGET).unwrap(),
+            old.gva(),
+            len_bytes,
+        )
+        .unwrap(),
+    );
+    let mut shared = archive.to_vec();
+    shared.resize(archive.len().next_multiple_of(PAGE), 0x77);
+    handoff.staged = Some(Staged {
+        source: GpaRange::new(Gpa::new(SOURCE).unwrap(), shared.len() as u64).unwrap(),
+        digest: sha2::Sha384::digest(archive).into(),
+    });
+    handoff.check().unwrap();
+    let machine = Machine {
+        host,
+        shared,
+        private: BTreeMap::new(),
+    };
+    (handoff, machine)
+}
+
+fn copy(machine: &Machine) -> Vec<u8> {
+    machine.private.values().flatten().copied().collect()
+}
+
+proptest! {
+    #[test]
+    fn what_arrives_is_the_archive_and_zeros(archive in prop::collection::vec(any::<u8>(), 1..20_000)) {
+        for host in [Host::Honest, Host::ChangesAfterwards] {
+            let (handoff, mut machine) = arrival(&archive, host);
+            let pages = archive.len().div_ceil(PAGE);
+            prop_assert_eq!(receive(&handoff, &mut machine, Hash::new()), Ok(pages as u64));
+            let copy = copy(&machine);
+            prop_assert_eq!(copy.len(), pages * PAGE);
+            prop_assert_eq!(&copy[..archive.len()], &archive[..]);
+            prop_assert!(copy[archive.len()..].iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn one_other_bit_is_found_and_nothing_is_left(at in 0_usize..9000, bit in 0_u32..8) {
+        let archive = vec![0x5a; 9000];
+        let (handoff, mut machine) = arrival(&archive, Host::Honest);
+        machine.shared[at] ^= 1 << bit;
+        prop_assert_eq!(receive(&handoff, &mut machine, Hash::new()), Err(Refused::Digest));
+        prop_assert!(copy(&machine).iter().all(|byte| *byte == 0));
+    }
+}
+
+#[test]
+fn the_copy_is_checked_and_not_what_was_written() {
+    let (handoff, mut machine) = arrival(&[1; 9000], Host::Swaps(1));
+    let refused = receive(&handoff, &mut machine, Hash::new()).unwrap_err();
+    assert_eq!(refused, Refused::Digest);
+    assert_eq!(refused.blame(), Some(Blame::Host));
+}
+
+#[test]
+fn a_page_out_of_reach_is_named() {
+    let (handoff, mut machine) = arrival(&[1; 9000], Host::Keeps(2));
+    let page = Gpa::new(TARGET + 0x2000).unwrap();
+    let refused = receive(&handoff, &mut machine, Hash::new()).unwrap_err();
+    assert_eq!(
+        refused,
+        Refused::Page {
+            page,
+            cause: "kept"
+        }
+    );
+    let text = std::format!("{refused}");
+    assert_eq!(text, "page 0x8000042000 of the staged archive: kept");
+    let (handoff, mut machine) = arrival(&[1; 9000], Host::Honest);
+    machine.shared.truncate(PAGE);
+    let refused = receive(&handoff, &mut machine, Hash::new()).unwrap_err();
+    assert!(matches!(
+        refused,
+        Refused::Page {
+            cause: "not shared",
+            ..
+        }
+    ));
+}
+
+#[test]
+fn an_archive_that_is_loaded_is_left_alone() {
+    let (mut handoff, mut machine) = arrival(&[1; 9000], Host::Honest);
+    handoff.staged = None;
+    assert_eq!(receive(&handoff, &mut machine, Hash::new()), Ok(0));
+    assert!(machine.private.is_empty());
+}
