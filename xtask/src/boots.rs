@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 use svsm_testbed::images::TraceEntry;
 use svsm_testbed::verdict::Crash;
-use svsm_testbed::{Cancel, Outcome, Run, Verdict};
+use svsm_testbed::{Cancel, Outcome, Platform, Run, Verdict};
 
 /// How many runs of the suite did as they should.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,6 +38,13 @@ pub(crate) fn suite() -> Result<Tally> {
     for size in SIZES {
         let name = format!("boots with {size}");
         cases.push(Case::new(&name, bench.run(*size)?, "passed", |outcome| {
+            outcome.verdict.is_passed() && outcome.dropped_records == 0
+        }));
+    }
+    for size in SNP_SIZES {
+        let name = format!("boots on SEV-SNP with {size}");
+        let run = bench.run(*size)?.platform(Platform::Snp);
+        cases.push(Case::new(&name, run, "passed", |outcome| {
             outcome.verdict.is_passed() && outcome.dropped_records == 0
         }));
     }
@@ -91,6 +98,13 @@ impl Case {
         }
     }
 }
+
+/// Machines with SEV-SNP.
+const SNP_SIZES: &[Size] = &[
+    Size { cpus: 1, mib: 64 },
+    Size { cpus: 2, mib: 256 },
+    Size { cpus: 4, mib: 4096 },
+];
 
 /// The smallest machine, for runs that do not get far.
 const SMALL: Size = Size { cpus: 1, mib: 64 };

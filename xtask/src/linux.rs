@@ -12,7 +12,7 @@ use core::time::Duration;
 use facts::Facts;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use svsm_igvm::{Linux, Loader, linux::Platform as ImagePlatform};
+use svsm_igvm::{LaunchDigest, Linux, Loader, linux::Platform as ImagePlatform};
 use svsm_testbed::images::Images;
 use svsm_testbed::{Outcome, Platform as MachinePlatform, Progress, Run};
 
@@ -68,6 +68,14 @@ pub(crate) enum Platform {
 }
 
 impl Platform {
+    /// The level of the guest where it has one.
+    const fn level(self) -> u32 {
+        match self {
+            Self::Plain | Self::Snp => 0,
+            Self::Svsm => 2,
+        }
+    }
+
     /// Its name in lists.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -84,6 +92,8 @@ pub(crate) const SIZES: &[(Platform, u32)] = &[
     (Platform::Plain, 2),
     (Platform::Snp, 1),
     (Platform::Snp, 2),
+    (Platform::Svsm, 1),
+    (Platform::Svsm, 2),
 ];
 
 /// Brings a kernel, if there is none yet.
@@ -105,7 +115,8 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         memory: size(&args.memory)?,
         append: &args.append,
     };
-    let run = lab.run(&guest)?.timeout(Duration::from_secs(args.timeout));
+    let (run, promised) = lab.run(&guest)?;
+    let run = run.timeout(Duration::from_secs(args.timeout));
     let outcome = run.start(&mut |progress| {
         if let (false, Progress::Line(line)) = (args.quiet, progress) {
             println!("{}", line.message);
@@ -115,7 +126,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         let facts = Facts::of(&outcome);
         println!("\n{facts}");
         if outcome.verdict.is_passed()
-            && let Err(error) = facts.check(&guest)
+            && let Err(error) = facts.check(&guest, promised)
         {
             ui::failure(&format!("{error:#}"));
             return Ok(ExitCode::FAILURE);
@@ -156,11 +167,12 @@ impl Guest<'_> {
 
 /// Runs a guest of ours and checks what it said. The tests' way in.
 pub(crate) fn passes(lab: &Lab, guest: &Guest<'_>) -> Result<Outcome> {
-    let outcome = lab.run(guest)?.start(&mut |_| ())?;
+    let (run, promised) = lab.run(guest)?;
+    let outcome = run.start(&mut |_| ())?;
     if !outcome.verdict.is_passed() {
         bail!("{}\n{}", outcome.verdict, crate::bench::tail(&outcome));
     }
-    Facts::of(&outcome).check(guest)?;
+    Facts::of(&outcome).check(guest, promised)?;
     Ok(outcome)
 }
 
@@ -266,7 +278,8 @@ impl Lab {
         self.expected
     }
 
-    fn run(&self, guest: &Guest<'_>) -> Result<Run> {
+    /// A run, and the launch digest that the image's builder promises.
+    fn run(&self, guest: &Guest<'_>) -> Result<(Run, Option<LaunchDigest>)> {
         let append = format!("console=ttyS0 panic=-1 {}", guest.append);
         let (image, machine) = match guest.platform {
             Platform::Plain => (ImagePlatform::Native, MachinePlatform::Native),
@@ -285,6 +298,7 @@ impl Lab {
             .scratch
             .path()
             .join(format!("linux-{image:?}-{}.igvm", guest.processors));
+        let promised = svsm_igvm::launch_digest(&bytes)?;
         std::fs::write(&file, bytes).context("cannot write the image")?;
         let run = Run::new(file)
             .qemu(&self.qemu)
@@ -293,16 +307,17 @@ impl Lab {
             .cpus(guest.processors)
             .memory(guest.memory)
             .timeout(Duration::from_secs(180));
-        Ok(match self.expected {
+        let run = match self.expected {
             Some(text) => run.expect(text),
             None => run,
-        })
+        };
+        Ok((run, promised))
     }
 }
 
 impl Lab {
     /// The guest below the reference firmware.
-    fn run_below(&self, guest: &Guest<'_>) -> Result<Run> {
+    fn run_below(&self, guest: &Guest<'_>) -> Result<(Run, Option<LaunchDigest>)> {
         let files = self.files(guest.append)?;
         let image = firmware::image(&self.programs, Loader::Machine, false, Some(&files))?;
         let mut images = Images::new();
@@ -315,10 +330,11 @@ impl Lab {
             .cpus(guest.processors)
             .memory(guest.memory)
             .timeout(Duration::from_secs(180));
-        Ok(match self.expected {
+        let run = match self.expected {
             Some(text) => run.expect(text),
             None => run,
-        })
+        };
+        Ok((run, image.report.snp_launch_digest))
     }
 }
 

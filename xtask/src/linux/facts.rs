@@ -3,6 +3,7 @@
 use super::{Guest, Platform};
 use anyhow::{Context, Result, bail, ensure};
 use core::fmt;
+use svsm_igvm::LaunchDigest;
 use svsm_sim::endorsement::root_certificate;
 use svsm_sim::verify::{Chain, Expected, verify};
 use svsm_testbed::{MachineEvent, Outcome};
@@ -47,7 +48,9 @@ impl Facts {
     }
 
     /// Holds it against what was asked for.
-    pub(super) fn check(&self, guest: &Guest<'_>) -> Result<()> {
+    ///
+    /// `promised` is what the image's builder says that the machine measures.
+    pub(super) fn check(&self, guest: &Guest<'_>, promised: Option<LaunchDigest>) -> Result<()> {
         let online = match guest.processors {
             1 => "0".to_owned(),
             count => format!("0-{}", count - 1),
@@ -59,22 +62,25 @@ impl Facts {
         if guest.platform == Platform::Plain {
             return Ok(());
         }
-        let level = if guest.platform == Platform::Svsm {
-            "SNP running at VMPL2"
-        } else {
-            "SNP running at VMPL0"
-        };
+        let level = format!("SNP running at VMPL{}", guest.platform.level());
         for text in [
             "Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP",
-            level,
+            &level,
         ] {
             ensure!(self.log_has(text), "the kernel does not say `{text}`");
         }
-        self.check_report()
+        if let Some(promised) = promised {
+            let measured = self.digest.as_deref().unwrap_or_default();
+            ensure!(
+                measured == promised.to_string(),
+                "the machine measured {measured}, and the builder promised {promised}"
+            );
+        }
+        self.check_report(guest.platform.level())
     }
 
     /// The report is the machine's, about this guest, and carries what the guest put in.
-    fn check_report(&self) -> Result<()> {
+    fn check_report(&self, level: u32) -> Result<()> {
         let blob = |name: &str| {
             let hex = self
                 .value(&format!("report: {name}"))
@@ -92,7 +98,7 @@ impl Facts {
         let expected = Expected {
             measurement,
             report_data: Some(report_data()),
-            vmpl: Some(0),
+            vmpl: Some(level),
             ..Expected::ANY
         };
         if let Err(reason) = verify(&report, &chain, root_certificate().der(), &expected) {
@@ -152,10 +158,10 @@ mod tests {
             memory: 0,
             append: "",
         };
-        assert!(facts.check(&guest).is_ok());
+        assert!(facts.check(&guest, None).is_ok());
         guest.platform = Platform::Snp;
-        assert!(facts.check(&guest).is_err());
+        assert!(facts.check(&guest, None).is_err());
         guest.processors = 1;
-        assert!(facts.check(&guest).is_err());
+        assert!(facts.check(&guest, None).is_err());
     }
 }
