@@ -29,8 +29,8 @@ fn main() {
         Ok(()) => say("verdict: passed"),
         Err(error) => say(&format!("verdict: failed: {error:#}")),
     }
-    // The console is read to its end before the machine is off.
-    rustix::fs::sync();
+    // All of it is on the wire before the kernel has its own last words.
+    let _ = rustix::termios::tcdrain(std::io::stdout());
     if let Err(error) = reboot(RebootCommand::PowerOff) {
         say(&format!("cannot power off: {error}"));
     }
