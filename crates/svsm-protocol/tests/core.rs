@@ -362,7 +362,7 @@ fn a_list_stops_at_its_first_bad_entry_and_says_where() {
         (SVSM.start, INVALID_ADDRESS),
         (FIRST_AREA, INVALID_ADDRESS),
         (1 << 51 | 0x9000, INVALID_ADDRESS),
-        (u64::MAX & !0xfff, INVALID_ADDRESS),
+        (!0xfff, INVALID_ADDRESS),
         // Valid already.
         (0x9000 | VALIDATE, 0x8000_1010),
         // Small pages in a large one, and one large page of small ones.
@@ -389,7 +389,7 @@ fn a_list_is_where_a_list_can_be() {
     let mut bench = Bench::new(&mut slots);
     for (at, code) in [
         (LIST + 4, INVALID_PARAMETER),
-        (u64::MAX & !7, INVALID_ADDRESS),
+        (!7, INVALID_ADDRESS),
         (SVSM.start, INVALID_ADDRESS),
         (FIRST_AREA + 8, INVALID_ADDRESS),
         (GUEST.end + LARGE, INVALID_ADDRESS),
@@ -415,7 +415,7 @@ fn a_list_is_where_a_list_can_be() {
 fn long_work_is_done_in_pieces() {
     let mut slots = slots();
     let mut bench = Bench::new(&mut slots);
-    let entries: Vec<u64> = (1..21).map(|n| n * LARGE | 1).collect();
+    let entries: Vec<u64> = (1..21).map(|n| (n * LARGE) | 1).collect();
     assert_eq!(bench.validate(&entries), INCOMPLETE);
     assert_eq!(bench.model.next(LIST), 16);
     assert_eq!(bench.call(PVALIDATE, LIST, 0, 0).rax, SUCCESS);
