@@ -14,9 +14,11 @@ use svsm_platform::once::OnceCell;
 use svsm_platform::seam::{Reason, Terminate};
 use svsm_platform::snp::vmsa::Field;
 use svsm_platform::snp::{Error, SevFeatures};
+use svsm_protocol::attest::{Attestation, Scratch};
 use svsm_protocol::seam::{GuestMemory, SaveAreas, Unreachable};
 use svsm_protocol::{
-    CallPending, CallingArea, Core, Dispatcher, Protocol, Registers, Registry, ResultCode, Vcpu,
+    Arguments, CallPending, CallingArea, Core, Dispatcher, Outcome, Protocol, ProtocolId,
+    Registers, Registry, ResultCode, Vcpu, Versions,
 };
 use svsm_stage2::handoff::Handoff;
 use svsm_stage2::params::{MemoryMap, MemoryRegion};
@@ -24,7 +26,7 @@ use svsm_stage2::region::{Area, Parameter};
 use svsm_stage2::zerocopy::FromBytes;
 
 use crate::machine::{self, snp};
-use crate::{areas, smp, user};
+use crate::{areas, evidence, smp, user};
 use memory::{MAX_REGIONS, Machine, Map};
 
 /// The guest's level.
@@ -56,6 +58,8 @@ pub(crate) enum Failure {
     Memory,
     /// The host or the processor refuses.
     Snp(Error),
+    /// The security processor cannot be asked.
+    Evidence(snp::Unshared),
     /// What the loader deposited makes no sense.
     Image(svsm_stage2::Error),
 }
@@ -80,11 +84,13 @@ pub(crate) fn survey(handoff: &Handoff) -> Result<(), Failure> {
     let ids = smp::raw_ids().leak();
     let slots = vec![None; 2 * ids.len() + 2].leak();
     let features = snp::features().ok_or(Failure::NoKernel)?;
+    let secrets = handoff.secrets.ok_or(Failure::NoKernel)?;
+    evidence::set_up(launch::bytes(secrets)).map_err(Failure::Evidence)?;
     let _ = FACTS.set(Facts {
         map: Map::new(map.regions(), handoff.svsm),
         svsm: handoff.svsm,
         loaded: loaded.ok_or(Failure::NoKernel)?,
-        secrets: handoff.secrets.ok_or(Failure::NoKernel)?,
+        secrets,
         features,
         registry: Registry::new(slots, ids, features.bits(), LocalIrq),
     });
@@ -140,6 +146,61 @@ pub(crate) fn run() -> bool {
     snp::run_level(vcpu.level).is_ok()
 }
 
+/// Answers the call in `registers`.
+fn answer(facts: &Facts, vcpu: &Vcpu, machine: &mut Machine, registers: &mut Registers) {
+    let registry = &facts.registry;
+    if registers.call().protocol == ProtocolId::ATTEST {
+        return attest(facts, machine, registers);
+    }
+    let mut core = Core::new(registry, &facts.map, machine, *vcpu);
+    // Others are asked for by their number alone.
+    let mut attestation = Offered(ProtocolId::ATTEST);
+    let protocols = [&mut core as &mut dyn Protocol, &mut attestation];
+    if let Ok(mut dispatcher) = Dispatcher::new(protocols) {
+        dispatcher.dispatch(registers);
+    }
+}
+
+/// A protocol that is answered elsewhere.
+struct Offered(ProtocolId);
+
+impl Protocol for Offered {
+    fn id(&self) -> ProtocolId {
+        self.0
+    }
+
+    fn versions(&self) -> Versions {
+        Versions::only(1)
+    }
+
+    fn call(&mut self, _: u32, _: &mut Arguments) -> Outcome {
+        Err(ResultCode::UNSUPPORTED_CALL)
+    }
+}
+
+/// Answers a call of the attestation protocol, which takes more memory than a stack has.
+#[inline(never)]
+fn attest(facts: &Facts, machine: &mut Machine, registers: &mut Registers) {
+    let page = || vec![0; 4096];
+    let (mut manifest, mut report) = (page(), page());
+    let mut certificates = vec![0; evidence::CERTIFICATE_PAGES * 4096];
+    let scratch = Scratch {
+        manifest: &mut manifest,
+        report: &mut report,
+        certificates: &mut certificates,
+    };
+    let mut attestation = Attestation::new(
+        &facts.registry,
+        (&facts.map, machine),
+        (evidence::Processor, evidence::Digester),
+        &[],
+        scratch,
+    );
+    if let Ok(mut dispatcher) = Dispatcher::new([&mut attestation as &mut dyn Protocol]) {
+        dispatcher.dispatch(registers);
+    }
+}
+
 /// Answers a call, if there is one.
 fn serve(facts: &Facts, vcpu: &Vcpu, machine: &mut Machine) -> Result<(), Unreachable> {
     let mut header = [0; size_of::<CallingArea>()];
@@ -162,10 +223,7 @@ fn serve(facts: &Facts, vcpu: &Vcpu, machine: &mut Machine) -> Result<(), Unreac
         r9: load(Field::R9)?,
     };
     if pending == CallPending::Call {
-        let mut core = Core::new(&facts.registry, &facts.map, &mut *machine, *vcpu);
-        if let Ok(mut dispatcher) = Dispatcher::new([&mut core as &mut dyn Protocol]) {
-            dispatcher.dispatch(&mut registers);
-        }
+        answer(facts, vcpu, machine, &mut registers);
     } else {
         registers.rax = ResultCode::INVALID_FORMAT.into();
     }

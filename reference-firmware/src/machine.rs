@@ -16,6 +16,8 @@ use svsm_platform::seam::{MsrCall, PortCall, Reason, Terminate, Width};
 use svsm_platform::snp::Error as SnpError;
 use svsm_stage2::handoff::{Handoff, Platform};
 
+use crate::evidence;
+
 /// The port of the power-management register, from the hand-off. Read by a panic on any CPU, so it is an atomic.
 static POWER_PORT: AtomicU16 = AtomicU16::new(0);
 /// The port of the console, from the hand-off, for the same reason; 0 if there is none.
@@ -205,6 +207,7 @@ impl Terminate for Terminator {
 
     fn fatal(&mut self, reason: Reason) -> ! {
         if is_snp() {
+            evidence::forget();
             snp::terminator().fatal(reason)
         }
         self.0.fatal(reason)

@@ -22,6 +22,8 @@ mod cpu; // what each CPU has of its own
 #[cfg(target_os = "none")]
 mod entry; // the first instruction
 #[cfg(target_os = "none")]
+mod evidence; // reports of the security processor
+#[cfg(target_os = "none")]
 mod guest; // the guest below us
 #[cfg(target_os = "none")]
 mod image; // who wrote a log record

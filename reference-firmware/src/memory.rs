@@ -22,6 +22,8 @@ use svsm_platform::percpu::CpuIndex;
 use svsm_stage2::handoff::Handoff;
 use svsm_stage2::layout;
 
+use crate::smp::MAX_CPUS;
+
 pub(crate) use stack::{Stack, is_kernel_stack};
 
 /// The share of free memory that becomes the heap: one part in this many.
@@ -203,6 +205,44 @@ impl Memory {
             .checked_add(PageSize::Size4K.bytes())
             .ok_or(svsm_mm::Error::Bug)?;
         Ok((first, second))
+    }
+
+    /// So many free pages side by side, which are not given back.
+    ///
+    /// # Errors
+    /// There are none.
+    pub(crate) fn take_pages(&self, count: usize) -> svsm_mm::Result<Gpa> {
+        let order = count.next_power_of_two().trailing_zeros();
+        let order = u8::try_from(order).ok().and_then(Order::new);
+        let frame = (&self.frames).take(order.ok_or(svsm_mm::Error::Bug)?)?;
+        Ok(ManuallyDrop::new(frame).base())
+    }
+
+    /// Maps pages that are shared with the host, for good; called once.
+    ///
+    /// # Errors
+    /// Why they are not mapped.
+    pub(crate) fn map_shared(&self, range: GpaRange) -> svsm_mm::Result<GvaRange> {
+        let bug = svsm_mm::Error::Bug;
+        // Below the places where each CPU sees 2 MiB of anything.
+        let large = PageSize::Size2M.bytes();
+        let end = layout::runtime()
+            .ok_or(bug)?
+            .end()
+            .align_down(PageSize::Size2M);
+        let start = end.checked_sub((MAX_CPUS as u64 + 1) * large).ok_or(bug)?;
+        let place = GvaRange::new(start, range.len_bytes()).ok_or(bug)?;
+        let attributes = Attributes {
+            visibility: Visibility::Shared,
+            ..Attributes::private(Rights::READ_WRITE)
+        };
+        let mut kernel = self.kernel.lock();
+        let mut frames = &self.frames;
+        kernel
+            .editor(&mut frames, &self.window)
+            .map_up_to(place, range.start(), attributes, PageSize::Size4K)
+            .map_err(|stopped| stopped.cause)?;
+        Ok(place)
     }
 
     /// The value of CR3 for kernel code that belongs to no process.

@@ -265,7 +265,9 @@ impl Lab {
         );
         std::fs::write(&kernel, &self.kernel).context("cannot write the kernel")?;
         std::fs::write(&initrd, &self.initrd).context("cannot write the RAM disk")?;
-        let command_line = format!("console=ttyS0 panic=-1 {append}");
+        // Our first process asks the SVSM for the report.
+        let provider = self.expected.map_or("", |_| "testbed.report_provider=svsm");
+        let command_line = format!("console=ttyS0 panic=-1 {provider} {append}");
         Ok(firmware::Guest {
             kernel,
             initrd,
@@ -334,7 +336,7 @@ impl Lab {
             Some(text) => run.expect(text),
             None => run,
         };
-        Ok((run, image.report.snp_launch_digest))
+        Ok((run, image.report.snp.map(|snp| snp.launch_digest)))
     }
 }
 

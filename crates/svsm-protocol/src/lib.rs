@@ -5,6 +5,7 @@
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 
 mod area; // the bytes through which a guest processor calls
+pub mod attest; // evidence of what runs
 mod call; // a call as it arrives in registers
 mod core_protocol; // memory, virtual CPUs, calling areas
 mod dispatch; // from a call to its service

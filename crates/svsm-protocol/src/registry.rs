@@ -130,6 +130,10 @@ impl Vcpus<'_> {
             .any(|vcpu| range.is_none_or(|range| range.contains(vcpu.save_area)))
     }
 
+    pub(crate) fn has_save_area_in(&self, range: GpaRange) -> bool {
+        self.iter().any(|vcpu| range.contains(vcpu.save_area))
+    }
+
     /// Whether a page of 4 KiB is a calling area of another virtual CPU than that with the save area `own`.
     pub(crate) fn is_calling_area_of_others(&self, page: Gpa, own: Option<Gpa>) -> bool {
         self.iter()

@@ -134,7 +134,7 @@ fn write_pages(facts: &Facts, layout: &Layout, machine: &mut Machine) -> Result<
     write(machine, layout.cpuid(), page.as_slice()).map_err(|_| Failure::Memory)
 }
 
-fn bytes(area: Area) -> &'static [u8; 4096] {
+pub(super) fn bytes(area: Area) -> &'static [u8; 4096] {
     // SAFETY: the area is one of the checked hand-off, which the builder maps for reading, and one page long.
     let bytes = unsafe { areas::bytes(area) };
     bytes.first_chunk().unwrap_or(&[0; 4096])

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use svsm_mm::table::Processor as Tlb;
 use svsm_mm::window::{TempWindow, Window};
-use svsm_platform::addr::{Gpa, GpaRange, Gva, PageSize};
+use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange, PageSize};
 use svsm_platform::cpu::insn;
 use svsm_platform::cpu::msr::Msr;
 use svsm_platform::encryption::{Encryption, Visibility};
@@ -30,8 +30,8 @@ use svsm_platform::snp::{
 use svsm_stage2::handoff::{Handoff, WindowArea};
 
 use super::Failure;
-use crate::cpu;
 use crate::smp::MAX_CPUS;
+use crate::{cpu, memory};
 
 const PAGE: u64 = PageSize::Size4K.bytes();
 
@@ -244,6 +244,52 @@ pub(crate) fn features() -> Option<SevFeatures> {
 /// There is none yet.
 pub(crate) fn run_level(level: Vmpl) -> Result<(), Error> {
     ghcb().ok_or(Error::Request)?.run_vmpl(level)
+}
+
+/// Pages that are shared with the host, side by side, for good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared {
+    gva: GvaRange,
+    gpa: Gpa,
+}
+
+impl Shared {
+    /// Where one of them is: for us, and for the host.
+    pub(crate) fn page(&self, index: usize) -> Option<(Gva, Gpa)> {
+        let offset = index as u64 * PAGE;
+        let gva = self.gva.start().checked_add(offset)?;
+        let gpa = self.gpa.checked_add(offset)?;
+        self.gva.contains(gva).then_some((gva, gpa))
+    }
+}
+
+/// Why nothing is shared.
+#[derive(Clone, Copy, Debug, defmt::Format)]
+pub(crate) enum Unshared {
+    /// There is no key to talk with.
+    NoKey,
+    /// There is no memory, or no room in the address space.
+    Memory(svsm_mm::Error),
+    /// The host or the processor refuses.
+    Snp(Error),
+}
+
+/// Shares `count` pages with the host, which are cleared; called once.
+///
+/// # Errors
+/// Why they are not shared.
+pub(crate) fn share(count: usize) -> Result<Shared, Unshared> {
+    let machine = MACHINE.value().ok_or(Unshared::NoKey)?;
+    let memory = memory::memory().map_err(Unshared::Memory)?;
+    let bytes = count as u64 * PAGE;
+    let gpa = memory.take_pages(count).map_err(Unshared::Memory)?;
+    let bug = Unshared::Memory(svsm_mm::Error::Bug);
+    let range = GpaRange::new(gpa, bytes).ok_or(bug)?;
+    own_pages(machine)
+        .make_shared(range)
+        .map_err(|stopped| Unshared::Snp(stopped.cause))?;
+    let gva = memory.map_shared(range).map_err(Unshared::Memory)?;
+    Ok(Shared { gva, gpa })
 }
 
 /// Changes pages of the SVSM's own memory.

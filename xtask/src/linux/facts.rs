@@ -3,6 +3,7 @@
 use super::{Guest, Platform};
 use anyhow::{Context, Result, bail, ensure};
 use core::fmt;
+use sha2::{Digest, Sha512};
 use svsm_igvm::LaunchDigest;
 use svsm_sim::endorsement::root_certificate;
 use svsm_sim::verify::{Chain, Expected, verify};
@@ -94,11 +95,19 @@ impl Facts {
             measurement.is_some(),
             "the machine reported no launch digest"
         );
+        // Below an SVSM the report is the SVSM's, over what it says of itself beside the guest's data.
+        let data = if level == 0 {
+            report_data()
+        } else {
+            let manifest = blob("manifestblob")?;
+            let hash = Sha512::new().chain_update(report_data());
+            hash.chain_update(manifest).finalize().into()
+        };
         let chain = Chain::from_table(&table)?;
         let expected = Expected {
             measurement,
-            report_data: Some(report_data()),
-            vmpl: Some(level),
+            report_data: Some(data),
+            vmpl: Some(0),
             ..Expected::ANY
         };
         if let Err(reason) = verify(&report, &chain, root_certificate().der(), &expected) {
