@@ -163,8 +163,9 @@ fn first_vcpu(facts: &Facts, layout: &Layout, machine: &mut Machine) -> Result<V
     let (_, area) = memory::memory()
         .and_then(memory::Memory::platform_pages)
         .map_err(|_| Failure::Memory)?;
-    let image: [u8; 4096] = svsm_stage2::zerocopy::transmute!(*vmsa.words());
-    machine.write(area, &image).map_err(|_| Failure::Memory)?;
+    machine
+        .write(area, vmsa.as_page())
+        .map_err(|_| Failure::Memory)?;
     machine.make_save_area(area, LEVEL).map_err(Failure::Snp)?;
     let vcpu = Vcpu {
         processor: smp::own_id().ok_or(Failure::Memory)?,

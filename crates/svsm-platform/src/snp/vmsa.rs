@@ -342,6 +342,12 @@ impl Vmsa {
         zerocopy::transmute_ref!(self)
     }
 
+    /// The page, byte by byte.
+    #[must_use]
+    pub const fn as_page(&self) -> &[u8; 4096] {
+        zerocopy::transmute_ref!(self)
+    }
+
     fn zeroed() -> Self {
         Self::new_zeroed()
     }
