@@ -35,6 +35,10 @@ pub(crate) mod oid {
     pub(crate) const SECP384R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
     /// ecdsa-with-SHA384
     pub(crate) const ECDSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
+    /// rsaEncryption
+    #[cfg(feature = "verify")]
+    pub(crate) const RSA_ENCRYPTION: &[u8] =
+        &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
     #[cfg(feature = "processor")]
     pub(crate) const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
     #[cfg(feature = "processor")]

@@ -1,5 +1,6 @@
 //! Certificates, as far as a chain of them needs.
 
+use super::rsa;
 use crate::der::read::Reader;
 use crate::der::{oid, spl, tag};
 use crate::launch::Tcb;
@@ -11,7 +12,7 @@ use p384::ecdsa::{Signature, VerifyingKey};
 pub enum Unusable {
     /// It is not X.509 version 3 in DER.
     Malformed,
-    /// It is signed, or its key signs, by other means than ECDSA over P-384 with SHA-384.
+    /// It is signed, or its key signs, by other means than ECDSA over P-384 or RSASSA-PSS with 4096 bits, both with SHA-384.
     Algorithm,
 }
 
@@ -21,10 +22,46 @@ pub(super) struct Certificate<'a> {
     to_be_signed: &'a [u8],
     issuer: &'a [u8],
     subject: &'a [u8],
-    pub(super) key: VerifyingKey,
+    key: Key,
     extensions: Reader<'a>,
-    signature: Signature,
+    signature: Signed,
 }
+
+/// A public key.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is no allocator to put it elsewhere"
+)]
+enum Key {
+    Ecdsa(VerifyingKey),
+    Rsa(rsa::Key),
+}
+
+/// A signature.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is no allocator to put it elsewhere"
+)]
+enum Signed {
+    Ecdsa(Signature),
+    Rsa(rsa::Signature),
+}
+
+/// RSASSA-PSS with SHA-384 in both places, 48 bytes of salt, and the only trailer there is (RFC 8017, A.2.3): what stands in
+/// a certificate after the identifier of the algorithm, and with it.
+const RSASSA_PSS: &[u8] = &[
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a, // rsassaPss
+    0x30, 0x39, 0xa0, 0x0f, 0x30, 0x0d, // the hash:
+    0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, // SHA-384
+    0xa1, 0x1c, 0x30, 0x1a, // the mask:
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x08, // MGF1 with
+    0x30, 0x0d, // the hash
+    0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, // SHA-384
+    0xa2, 0x03, 0x02, 0x01, 0x30, // the length of the salt
+    0xa3, 0x03, 0x02, 0x01, 0x01, // the trailer
+];
 
 impl<'a> Certificate<'a> {
     pub(super) fn parse(der: &'a [u8]) -> Result<Self, Unusable> {
@@ -40,26 +77,44 @@ impl<'a> Certificate<'a> {
         let fields = Fields::parse(&mut inner).ok_or(Unusable::Malformed)?;
         let mut algorithm_parts = Reader::new(algorithm.contents);
         let means = algorithm_parts.value(tag::OID).ok_or(Unusable::Malformed)?;
-        if means.contents != oid::ECDSA_SHA384 || fields.algorithm != algorithm.whole {
+        if fields.algorithm != algorithm.whole {
             return Err(Unusable::Algorithm);
         }
+        let signature = if means.contents == oid::ECDSA_SHA384 {
+            Signed::Ecdsa(numbers(signature).ok_or(Unusable::Malformed)?)
+        } else if algorithm.contents == RSASSA_PSS {
+            Signed::Rsa(signature.try_into().map_err(|_| Unusable::Algorithm)?)
+        } else {
+            return Err(Unusable::Algorithm);
+        };
         Ok(Self {
             to_be_signed: body.whole,
             issuer: fields.issuer,
             subject: fields.subject,
             key: public_key(fields.key)?,
             extensions: fields.extensions,
-            signature: numbers(signature).ok_or(Unusable::Malformed)?,
+            signature,
         })
     }
 
     /// Whether `issuer` says that this is so.
     pub(super) fn is_signed_by(&self, issuer: &Certificate<'_>) -> bool {
-        self.issuer == issuer.subject
-            && issuer
-                .key
-                .verify(self.to_be_signed, &self.signature)
-                .is_ok()
+        let holds = match (&issuer.key, &self.signature) {
+            (Key::Ecdsa(key), Signed::Ecdsa(signature)) => {
+                key.verify(self.to_be_signed, signature).is_ok()
+            }
+            (Key::Rsa(key), Signed::Rsa(signature)) => key.verifies(self.to_be_signed, signature),
+            _ => false,
+        };
+        holds && self.issuer == issuer.subject
+    }
+
+    /// Its key, if that is one for ECDSA, as a chip's is.
+    pub(super) const fn ecdsa(&self) -> Option<&VerifyingKey> {
+        match &self.key {
+            Key::Ecdsa(key) => Some(key),
+            Key::Rsa(_) => None,
+        }
     }
 
     /// Whether its key may sign certificates.
@@ -153,10 +208,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn public_key(info: &[u8]) -> Result<VerifyingKey, Unusable> {
+fn public_key(info: &[u8]) -> Result<Key, Unusable> {
     let mut info = Reader::new(info);
     let mut algorithm = info.inside(tag::SEQUENCE).ok_or(Unusable::Malformed)?;
     let kind = algorithm.value(tag::OID).ok_or(Unusable::Malformed)?;
+    if kind.contents == oid::RSA_ENCRYPTION {
+        let numbers = info.bits().ok_or(Unusable::Malformed)?;
+        return rsa::Key::parse(numbers).map(Key::Rsa);
+    }
     if kind.contents != oid::EC_PUBLIC_KEY {
         return Err(Unusable::Algorithm);
     }
@@ -165,7 +224,9 @@ fn public_key(info: &[u8]) -> Result<VerifyingKey, Unusable> {
         return Err(Unusable::Algorithm);
     }
     let point = info.bits().ok_or(Unusable::Malformed)?;
-    VerifyingKey::from_sec1_bytes(point).map_err(|_| Unusable::Malformed)
+    VerifyingKey::from_sec1_bytes(point)
+        .map(Key::Ecdsa)
+        .map_err(|_| Unusable::Malformed)
 }
 
 fn numbers(signature: &[u8]) -> Option<Signature> {
