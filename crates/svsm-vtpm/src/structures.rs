@@ -2,6 +2,7 @@
 
 pub(crate) mod attest; // TPMS_ATTEST, TPMS_CREATION_DATA, tickets
 pub(crate) mod attributes; // TPMA_*
+pub(crate) mod der; // certificates
 pub(crate) mod nv; // TPMS_NV_PUBLIC
 pub(crate) mod pcr; // TPML_PCR_SELECTION
 pub(crate) mod public; // TPMT_PUBLIC

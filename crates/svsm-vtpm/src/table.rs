@@ -346,6 +346,7 @@ commands! {
     0x191 CreateLoaded object::create_loaded [Parent User] HANDLE DECRYPT ENCRYPT CALM;
     0x192 PolicyAuthorizeNV policy::authorize_nv [NvAuth User, NvIndex None, PolicySession None] READS;
     0x193 EncryptDecrypt2 symmetric::encrypt_decrypt2 [Object User] DECRYPT ENCRYPT CALM;
+    0x197 CertifyX509 attestation::certify_x509 [Object Admin, Object User] DECRYPT ENCRYPT CALM;
 }
 
 #[cfg(test)]

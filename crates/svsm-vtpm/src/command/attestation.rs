@@ -1,5 +1,9 @@
 //! Attestation (clause 18): what the TPM says about itself and what is in it, signed.
 
+mod x509; // certificates
+
+pub(crate) use x509::certify_x509;
+
 use super::{
     Call,
     object::creation_ticket,
