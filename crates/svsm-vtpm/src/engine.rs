@@ -258,6 +258,12 @@ impl<'a> Tpm<'a> {
         self.power_on()
     }
 
+    /// Which self-tests were passed.
+    #[cfg(test)]
+    pub(crate) const fn tested_for_test(&self) -> crate::state::selftest::Tests {
+        self.core.tested
+    }
+
     /// Gives the owner hierarchy a seed that a test knows.
     #[cfg(test)]
     pub(crate) const fn set_owner_seed_for_test(&mut self, seed: [u8; 64]) {

@@ -9,6 +9,7 @@ pub(crate) mod nv; // the NV memory
 pub(crate) mod object; // loaded objects and sequences
 pub(crate) mod pcr; // platform configuration registers
 pub(crate) mod permanent; // seeds, proofs, counters, settings
+pub(crate) mod selftest; // known answers
 pub(crate) mod session; // sessions
 pub(crate) mod startup; // power, startup, shutdown, manufacture
 pub(crate) mod work; // what takes longer than a step
@@ -68,8 +69,12 @@ pub(crate) struct Core<'a> {
     pub(crate) early_launch: bool,
     /// The hash of a dynamic launch, or of the early event, in progress.
     pub(crate) launch: Option<object::SequenceKind>,
-    /// Every algorithm has been tested (SelfTest), and whether a test failed.
+    /// A self-test failed: nothing works any more until the power comes anew.
     pub(crate) failed: bool,
+    /// The self-tests that were passed since the power came.
+    pub(crate) tested: selftest::Tests,
+    /// A full self-test is in progress.
+    pub(crate) testing_all: bool,
     /// Buffers' length, for the properties that tell it.
     pub(crate) command_max: usize,
     pub(crate) response_max: usize,
@@ -126,6 +131,8 @@ impl<'a> Core<'a> {
             early_launch: false,
             launch: None,
             failed: false,
+            tested: selftest::Tests::empty(),
+            testing_all: false,
             command_max: 0,
             response_max: 0,
             identity: crate::engine::Identity::default(),
@@ -153,7 +160,8 @@ impl<'a> Core<'a> {
         seed.iter_mut()
             .zip(hash.as_slice())
             .for_each(|(to, from)| *to = *from);
-        self.drbg.reseed(self.crypto, &seed);
+        // What anybody says is no entropy: it does not put off the next seeding.
+        self.drbg.mix(self.crypto, &seed);
         Ok(())
     }
 

@@ -4,4 +4,6 @@
 mod behaviour; // what commands do together
 mod bench; // a TPM with memory, and commands in short
 mod frozen; // keys that must never change
+mod selftest; // known answers, and providers that miss them
 mod store; // the permanent state over power cycles
+mod x509; // certificates

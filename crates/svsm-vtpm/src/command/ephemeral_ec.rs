@@ -6,7 +6,7 @@ use crate::{
     bytes::Bytes,
     crypto::{EccNumber, Point, kdf},
     rc::{Rc, Stop, ensure},
-    state::{Core, entity::Entity},
+    state::{Core, entity::Entity, selftest::Tests},
     structures::{
         attributes::ObjectAttributes as A,
         public::{Params, Unique},
@@ -157,6 +157,7 @@ pub(crate) fn commit(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
 pub(crate) fn ephemeral(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let curve: Curve = call.param()?;
     call.end()?;
+    core.require(Tests::of_curve(curve))?;
     // Not bound to a key: the curve stands for a name.
     let (k, counter) = core.new_commitment(curve, &curve.id().to_be_bytes());
     let point = core.crypto.mul(curve, &k, None).ok_or(Rc::NO_RESULT)?;

@@ -3,7 +3,7 @@
 use super::Call;
 use crate::{
     rc::{Rc, Stop},
-    state::Core,
+    state::{Core, selftest::Tests},
     wire::{Reader, Unmarshal},
 };
 
@@ -24,6 +24,7 @@ impl Unmarshal for State {
 pub(crate) fn startup(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let State(state) = call.param()?;
     call.end()?;
+    core.require(Tests::BASE)?;
     Ok(core.startup(state, call.locality)?)
 }
 

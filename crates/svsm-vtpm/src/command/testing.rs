@@ -1,34 +1,48 @@
-//! Self-test (clause 10). Algorithms are tested when the provider first runs them; what is answered here is that they are.
+//! Self-test (clause 10). An algorithm is tested before its first use; these commands test it at a time of the caller's choice.
 
 use super::{Call, capability::ALGORITHMS};
 use crate::{
     alg::Alg,
     rc::{Rc, Stop, ensure},
-    state::Core,
+    state::{Core, selftest::Tests},
 };
 
 /// TPM2_SelfTest (clause 10.2).
-pub(crate) fn self_test(_: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
-    let _full: bool = call.param()?;
-    Ok(call.end()?)
+pub(crate) fn self_test(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    let full: bool = call.param()?;
+    call.end()?;
+    if full {
+        core.test_all_anew()
+    } else {
+        core.require(Tests::all())
+    }
 }
 
 /// TPM2_IncrementalSelfTest (clause 10.3).
-pub(crate) fn incremental_self_test(_: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
-    let known = call.param_with(|r| {
+pub(crate) fn incremental_self_test(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    let asked = call.param_with(|r| {
         let count = r.read::<u32>()?;
         ensure(count as usize <= ALGORITHMS.len(), Rc::SIZE)?;
-        let mut known = true;
+        let mut asked = Some(Tests::empty());
         for _ in 0..count {
-            let asked: Alg = r.read()?;
-            known &= ALGORITHMS.iter().any(|(alg, _)| *alg == asked);
+            let alg: Alg = r.read()?;
+            let known = ALGORITHMS.iter().any(|(known, _)| *known == alg);
+            asked = asked.filter(|_| known).map(|t| t | Tests::of_alg(alg));
         }
-        Ok(known)
+        Ok(asked)
     })?;
     call.end()?;
-    ensure(known, Rc::VALUE.param(1))?;
-    // Nothing is left to be tested.
-    Ok(call.put(&0u32)?)
+    core.require(asked.ok_or(Rc::VALUE.param(1))?)?;
+    let tested = core.tested;
+    let left = ALGORITHMS
+        .iter()
+        .map(|(alg, _)| *alg)
+        .filter(|alg| !tested.contains(Tests::of_alg(*alg)));
+    call.put(&u32::try_from(left.clone().count()).map_err(|_| Rc::SIZE)?)?;
+    for alg in left {
+        call.put(&alg)?;
+    }
+    Ok(())
 }
 
 /// TPM2_GetTestResult (clause 10.4).
@@ -37,8 +51,10 @@ pub(crate) fn get_test_result(core: &mut Core<'_>, call: &mut Call<'_>) -> Resul
     call.put(&0u16)?;
     let result = if core.failed {
         Rc::FAILURE
-    } else {
+    } else if core.tested == Tests::all() {
         Rc::SUCCESS
+    } else {
+        Rc::NEEDS_TEST
     };
     Ok(call.put(&result.as_u32())?)
 }

@@ -2,7 +2,7 @@
 //!
 //! One instance, seeded by the embedder's [`Random`](crate::Random), makes all random numbers. Others, seeded by a hierarchy's
 //! seed, make primary keys: their output is what a user's storage root key depends on, so this file is frozen, by the
-//! known-answer test below.
+//! known-answer test below (NIST's vector, which is the self-test, too).
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -34,7 +34,12 @@ impl Drbg {
         self.requests >= RESEED_AFTER
     }
 
-    /// Mixes in fresh entropy, or anything else.
+    /// Mixes in what is no entropy (additional input).
+    pub(crate) fn mix(&mut self, crypto: &(impl Ciphering + ?Sized), input: &[u8; SEED_LEN]) {
+        self.update(crypto, input);
+    }
+
+    /// Mixes in fresh entropy.
     pub(crate) fn reseed(&mut self, crypto: &(impl Ciphering + ?Sized), seed: &[u8; SEED_LEN]) {
         self.update(crypto, seed);
         self.requests = 0;
@@ -76,5 +81,41 @@ pub(crate) struct Generator<'a, C: ?Sized> {
 impl<C: Ciphering + ?Sized> Stream for Generator<'_, C> {
     fn fill(&mut self, out: &mut [u8]) {
         self.drbg.generate(self.crypto, out);
+    }
+}
+
+#[cfg(all(test, feature = "rustcrypto"))]
+mod tests {
+    use super::*;
+    use crate::{
+        crypto::RustCrypto,
+        state::selftest::{DRBG_ENTROPY, DRBG_OUTPUT},
+    };
+
+    #[test]
+    fn output_is_what_nist_says() {
+        let mut drbg = Drbg::new(&RustCrypto, DRBG_ENTROPY);
+        let mut out = [0; 64];
+        drbg.generate(&RustCrypto, &mut out);
+        assert_ne!(out, *DRBG_OUTPUT);
+        drbg.generate(&RustCrypto, &mut out);
+        assert_eq!(out, *DRBG_OUTPUT);
+    }
+
+    #[test]
+    fn only_entropy_puts_off_the_next_seeding() {
+        let mut drbg = Drbg::new(&RustCrypto, DRBG_ENTROPY);
+        let mut out = [0; 1];
+        for _ in 0..RESEED_AFTER {
+            assert!(!drbg.wants_seed());
+            drbg.generate(&RustCrypto, &mut out);
+        }
+        assert!(drbg.wants_seed());
+        let before = drbg.clone();
+        drbg.mix(&RustCrypto, &[7; SEED_LEN]);
+        assert!(drbg.wants_seed());
+        assert_ne!(drbg.key, before.key);
+        drbg.reseed(&RustCrypto, DRBG_ENTROPY);
+        assert!(!drbg.wants_seed());
     }
 }

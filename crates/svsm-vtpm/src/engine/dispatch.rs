@@ -8,7 +8,7 @@ use crate::{
     command::Call,
     handle::Handle,
     rc::{About, Rc, Stop, ensure},
-    state::{Core, permanent::Orderly},
+    state::{Core, permanent::Orderly, selftest::Tests},
     structures::attest::Tag,
     table::{self, Flags, Role},
     wire::{Reader, Writer},
@@ -156,6 +156,12 @@ fn handle(
     for (place, session) in sessions.iter_mut().zip(frame.sessions()) {
         *place = session.handle;
     }
+    let keys = frame
+        .entities
+        .iter()
+        .filter_map(|entity| core.object_of(*entity))
+        .fold(Tests::empty(), |all, key| all | Tests::of_key(&key.public));
+    core.require(keys)?;
     let mut call = Call::new(
         command,
         frame.entities,

@@ -18,6 +18,7 @@ use crate::{
     state::{
         Core,
         object::{Object, rsa_exponent},
+        selftest::Tests,
     },
     structures::{
         attributes::ObjectAttributes as A,
@@ -152,6 +153,7 @@ impl Core<'_> {
         hierarchy: Handle,
         mut source: Source,
     ) -> Result<Object, Stop> {
+        self.require(Tests::of_key(&public))?;
         let hash = public.name_alg.ok_or(Rc::HASH)?;
         let mut sensitive = Sensitive {
             alg: public.params.alg(),

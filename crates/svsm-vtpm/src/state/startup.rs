@@ -6,6 +6,7 @@ use super::{
     object::SequenceKind,
     pcr::rule_of,
     permanent::{ClearState, NO_COMMANDS, Orderly, Permanent, ResetState, set_command},
+    selftest::Tests,
     work::Work,
 };
 use crate::{
@@ -30,6 +31,8 @@ impl Core<'_> {
     pub(crate) fn power_on(&mut self) -> Result<(), LoadError> {
         self.started = false;
         self.failed = false;
+        self.tested = Tests::empty();
+        self.testing_all = false;
         self.work = Work::Idle;
         self.objects.clear();
         self.sessions.clear(false);

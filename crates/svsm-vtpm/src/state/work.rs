@@ -1,9 +1,9 @@
-//! What takes longer than a step: the search for RSA keys.
+//! What takes longer than a step: the search for RSA keys, and self-tests.
 //!
 //! A handler that needs a key asks for it. If it is not there, the handler ends with [`Stop::Work`] before it has changed anything;
 //! the engine then searches, step by step, and runs the handler again, which finds the key.
 
-use super::Core;
+use super::{Core, selftest::Tests};
 use crate::{
     crypto::{
         RsaKey,
@@ -22,6 +22,8 @@ pub(crate) enum Work {
     /// A search that draws from the TPM's generator, or from one that a seed determines.
     Rsa(RsaSearch, Option<Drbg>),
     Done(RsaKey),
+    /// Self-tests that are still to be done.
+    Test(Tests),
 }
 
 impl Core<'_> {
@@ -39,7 +41,7 @@ impl Core<'_> {
                 self.work = Work::Rsa(RsaSearch::new(bits, e), seeded.cloned());
                 Err(Stop::Work)
             }
-            searching @ Work::Rsa(..) => {
+            searching @ (Work::Rsa(..) | Work::Test(_)) => {
                 self.work = searching;
                 Err(Stop::Work)
             }
@@ -48,6 +50,15 @@ impl Core<'_> {
 
     /// Does one step of the work; whether there is more to do.
     pub(crate) fn work_step(&mut self) -> bool {
+        if let Work::Test(tests) = self.work {
+            let left = self.test_step(tests);
+            self.work = if left.is_empty() {
+                Work::Idle
+            } else {
+                Work::Test(left)
+            };
+            return !left.is_empty();
+        }
         let Work::Rsa(search, seeded) = &mut self.work else {
             return false;
         };

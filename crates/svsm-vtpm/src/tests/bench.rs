@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Clock, NvStore, ObjectSlot, Progress, Random, Rc, SeamError, Seams, SessionSlot, Storage, Tpm,
-    crypto::RustCrypto,
+    crypto::{Crypto, RustCrypto},
 };
 
 /// Entropy that is the same in every run: what it fills begins with a count.
@@ -65,10 +65,19 @@ pub(crate) struct Bench {
 impl Bench {
     /// A TPM that was just powered on.
     pub(crate) fn powered(shelf: &Shelf) -> Self {
+        Self::made_of(shelf, &RustCrypto)
+    }
+
+    /// A TPM with another provider.
+    pub(crate) fn with_crypto(crypto: &'static dyn Crypto) -> Self {
+        Self::made_of(&Shelf::default(), crypto)
+    }
+
+    fn made_of(shelf: &Shelf, crypto: &'static dyn Crypto) -> Self {
         let clock = Hands::default();
         let mut tpm = Tpm::new(
             Seams {
-                crypto: &RustCrypto,
+                crypto,
                 random: Box::leak(Box::new(Counting(1))),
                 clock: Box::leak(Box::new(clock.clone())),
                 store: Box::leak(Box::new(shelf.clone())),
@@ -177,3 +186,7 @@ pub(crate) const RSA_STORAGE: &[u8] =
 /// The template of an unrestricted ECDSA P-256 key.
 pub(crate) const ECC_SIGNING: &[u8] =
     b"\0\x23\0\x0B\0\x04\0\x72\0\0\0\x10\0\x18\0\x0B\0\x03\0\x10\0\0\0\0";
+
+/// The template of an unrestricted RSASSA key of 1024 bits.
+pub(crate) const RSA_SIGNING: &[u8] =
+    b"\0\x01\0\x0B\0\x04\0\x72\0\0\0\x10\0\x14\0\x0B\x04\0\0\0\0\0\0\0";
