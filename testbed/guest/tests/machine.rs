@@ -565,3 +565,48 @@ fn a_run_can_be_looked_at_exit_by_exit_and_page_by_page() {
     let value = timeline.json(&outcome);
     assert_eq!(value["exits"].as_array().unwrap().len(), exits.len());
 }
+
+#[test]
+fn a_path_survives_exceptions_at_every_instruction() {
+    let Some(outcome) = run_snp("snp-storm", |run| {
+        run.machine_arg("storms").expect("snp-storm: ok")
+    }) else {
+        return;
+    };
+    assert!(
+        outcome.verdict.is_passed(),
+        "{:?}\n{:?}",
+        outcome.verdict,
+        outcome.log
+    );
+}
+
+#[test]
+fn a_strict_host_demands_equal_features() {
+    let settings = |run: Run| {
+        run.machine_arg("equal-features")
+            .expect("snp-equal-features: ok")
+    };
+    let Some(outcome) = run_snp("snp-equal-features", settings) else {
+        return;
+    };
+    assert!(
+        outcome.verdict.is_passed(),
+        "{:?}\n{:?}",
+        outcome.verdict,
+        outcome.log
+    );
+}
+
+#[test]
+fn a_save_area_in_use_stays_as_it_is() {
+    let Some(outcome) = run_snp("snp-in-use", |run| run.cpus(2).expect("snp-in-use: ok")) else {
+        return;
+    };
+    assert!(
+        outcome.verdict.is_passed(),
+        "{:?}\n{:?}",
+        outcome.verdict,
+        outcome.log
+    );
+}

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! memory=<bytes>[K|M|G]  platform=native|snp  [faults=<set> [seed=<number>]]  [script=<steps>]
-//! [trace=calls|exits]  [rmp]  [-- <the guest's command line>]
+//! [trace=calls|exits]  [rmp]  [equal-features]  [storms]
+//! [-- <the guest's command line>]
 //! ```
 
 use crate::liar::Liar;
@@ -20,6 +21,10 @@ pub struct Options<'a> {
     pub trace: Trace,
     /// Whether the state of all pages is reported at the start and at the end.
     pub rmp: bool,
+    /// Whether all save areas must have the first one's features.
+    pub equal_features: bool,
+    /// Whether guests may ask for exceptions at every instruction.
+    pub storms: bool,
     /// Lies that the host tells again and again.
     pub faults: Faults,
     /// From which number it is drawn when.
@@ -101,6 +106,8 @@ impl<'a> Options<'a> {
             platform: Platform::Native,
             trace: Trace::Off,
             rmp: false,
+            equal_features: false,
+            storms: false,
             faults: Faults::NONE,
             seed: 0,
             script: "",
@@ -129,6 +136,8 @@ impl<'a> Options<'a> {
                 Some(("trace", "exits")) => options.trace = Trace::Exits,
                 Some(("trace", _)) => return Err(OptionError::Value(index)),
                 None if word == "rmp" => options.rmp = true,
+                None if word == "equal-features" => options.equal_features = true,
+                None if word == "storms" => options.storms = true,
                 // The words that QEMU's own loaders add.
                 Some(("initrd" | "BOOT_IMAGE", _)) => {}
                 _ => return Err(OptionError::Unknown(index)),
@@ -180,6 +189,8 @@ mod tests {
                 platform: Platform::Native,
                 trace: Trace::Off,
                 rmp: false,
+                equal_features: false,
+                storms: false,
                 faults: Faults::NONE,
                 seed: 0,
                 script: "",

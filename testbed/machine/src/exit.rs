@@ -9,6 +9,8 @@ pub enum Exit {
     Cr0Write,
     /// An undefined opcode.
     Undefined,
+    /// A debug exception, which L0 asked for.
+    Debug,
     /// RDPMC.
     Rdpmc,
     /// INVD.
@@ -79,6 +81,7 @@ impl Exit {
         let (info1, info2) = (control.exit_info1, control.exit_info2);
         match control.exit_code {
             0x10 => Self::Cr0Write,
+            0x41 => Self::Debug,
             0x46 => Self::Undefined,
             0x60 => Self::Interrupt,
             0x61 => Self::Nmi,
@@ -130,6 +133,7 @@ impl Exit {
             Self::NestedFault { .. } => Reason::NestedFault,
             Self::Interrupt => Reason::Interrupt,
             Self::Cr0Write
+            | Self::Debug
             | Self::Rdpmc
             | Self::Invd
             | Self::Wbinvd

@@ -123,6 +123,7 @@ fn answer(
         Exit::Nmi => return Next::End(Ending::Internal(Internal::Exit(0x61))),
         Exit::Iret => return Next::End(Ending::Internal(Internal::Exit(0x74))),
         Exit::Cr0Write
+        | Exit::Debug
         | Exit::Undefined
         | Exit::Rdpmc
         | Exit::Invd

@@ -54,6 +54,12 @@ pub trait Hardware {
     /// Sets `TSC_AUX`.
     fn set_tsc_aux(&mut self, value: u32);
 
+    /// Reads DR0 to DR3, which no control block switches.
+    fn debug_registers(&mut self) -> [u64; 4];
+
+    /// Sets DR0 to DR3.
+    fn set_debug_registers(&mut self, values: [u64; 4]);
+
     /// Randomness.
     fn random(&mut self) -> u64;
 
@@ -174,6 +180,7 @@ pub(crate) mod fake {
         pub(crate) floats: FloatArea,
         pub(crate) tsc_aux: u32,
         pub(crate) reports: Vec<String>,
+        pub(crate) debug: [u64; 4],
     }
 
     impl Default for Fake {
@@ -186,6 +193,7 @@ pub(crate) mod fake {
                 floats: FloatArea::ZERO,
                 tsc_aux: 0,
                 reports: Vec::new(),
+                debug: [0; 4],
             }
         }
     }
@@ -246,6 +254,14 @@ pub(crate) mod fake {
 
         fn set_tsc_aux(&mut self, value: u32) {
             self.tsc_aux = value;
+        }
+
+        fn debug_registers(&mut self) -> [u64; 4] {
+            self.debug
+        }
+
+        fn set_debug_registers(&mut self, values: [u64; 4]) {
+            self.debug = values;
         }
 
         fn random(&mut self) -> u64 {

@@ -14,6 +14,7 @@ pub mod ownership; // the instructions on the reverse map table
 pub mod pages; // their state, for the reports
 mod request; // messages to the security processor
 pub mod shared; // what the CPUs share
+mod storm; // exceptions at every instruction
 pub mod vmgexit; // what the guest asks of the host
 pub mod vmsa; // save areas
 
@@ -21,6 +22,7 @@ use self::fault::{Answer, Attempt};
 use self::nested::Mode;
 use self::ownership::{Bench, Done, Operands};
 use self::shared::{ASID, Ownership, Shared, read_area, write_area};
+use self::storm::Storm;
 use crate::addr::{Address, Gpa};
 use crate::board::{Board, Mail, Operation};
 use crate::deliver;
@@ -41,12 +43,16 @@ use crate::walk;
 use core::fmt;
 use svsm_sim::fault::Fired;
 use svsm_sim::rmp::{Caller, State, Vmpl};
+use svsm_sim::vmsa::SevFeatures;
 
 pub use vmgexit::first_ghcb;
 
 const EFER: u32 = 0xc000_0080;
 const GHCB: u32 = 0xc001_0130;
 const SEV_STATUS: u32 = 0xc001_0131;
+const TSC_FREQUENCY: u32 = 0xc001_0134;
+/// What QEMU's counter runs at: a tick is a nanosecond.
+const TSC_MHZ: u64 = 1000;
 /// The MSRs that a save area holds, and the time-stamp counter's auxiliary word.
 const OWN_MSRS: [u32; 12] = [
     0x174,
@@ -97,6 +103,10 @@ pub struct Snp<'s, 'm, M> {
     effect: Option<Effect>,
     /// The next interrupt is not delivered.
     loses: bool,
+    /// The save area of what is loaded is in use: the virtual CPU runs, as far as hardware would know.
+    in_use: bool,
+    /// The exceptions that the guest asked for at every instruction.
+    storm: Option<Storm>,
     /// What the last exit was about.
     about: About,
     /// A name for private memory that is in the nested tables only until the next exit.
@@ -120,6 +130,8 @@ struct Loaded {
     level: Vmpl,
     /// Its save area.
     gpa: u64,
+    /// Where that is in the machine's memory.
+    home: u64,
     facts: vmsa::Facts,
     ghcb: u64,
 }
@@ -137,6 +149,8 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
             lie: None,
             effect: None,
             loses: false,
+            in_use: false,
+            storm: None,
             about: About::Nothing,
             once: None,
         }
@@ -163,8 +177,10 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
             .and_then(|(home, _)| owned.rmp.entry(home.as_u64()));
         let is_area = entry.is_some_and(|e| e.state() == State::GuestValid && e.is_vmsa());
         is_area
-            && read_area(&self.shared.map, gpa, &self.memory)
-                .is_ok_and(|area| vmsa::check(&area, level.as_u8()).is_ok())
+            && read_area(&self.shared.map, gpa, &self.memory).is_ok_and(|mut area| {
+                vmsa::reveal(&mut area);
+                vmsa::check(&area, level.as_u8()).is_ok()
+            })
     }
 
     /// Loads the virtual CPU of a level. Says whether hardware would run it.
@@ -185,20 +201,27 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
         else {
             return false;
         };
-        let Ok(area) = read_area(&self.shared.map, resident.gpa, &self.memory) else {
+        let Ok(mut area) = read_area(&self.shared.map, resident.gpa, &self.memory) else {
             return false;
         };
+        let home = Gpa::new(resident.gpa).and_then(|gpa| self.shared.map.resolve(gpa));
+        let Some((home, _)) = home else {
+            return false;
+        };
+        vmsa::reveal(&mut area);
         let Ok(facts) = vmsa::check(&area, level.as_u8()) else {
             return false;
         };
         vmsa::load(&area, vcpu, hardware);
         injection::intercept(vcpu, facts.features);
-        if let Some(vector) = resident.pending.take() {
+        let alternate = facts.features.contains(SevFeatures::ALTERNATE_INJECTION);
+        if let Some(vector) = resident.pending.take_if(|_| !alternate) {
             vcpu.raise(vector);
         }
         self.loaded = Some(Loaded {
             level,
             gpa: resident.gpa,
+            home: home.as_u64(),
             facts,
             ghcb: resident.ghcb,
         });
@@ -212,11 +235,14 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
         owned: &mut Ownership<'m>,
         hardware: &mut impl Hardware,
     ) {
+        self.leave(owned);
         let Some(loaded) = self.loaded.take() else {
             return;
         };
         if let Ok(mut area) = read_area(&self.shared.map, loaded.gpa, &self.memory) {
+            vmsa::reveal(&mut area);
             vmsa::store(&mut area, vcpu, hardware);
+            vmsa::blind(&mut area, hardware.random());
             // The area was there a moment ago, and guest memory does not go away.
             let _ = write_area(&self.shared.map, loaded.gpa, &area, &mut self.memory);
         }
@@ -228,7 +254,22 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
             && resident.gpa == loaded.gpa
         {
             resident.ghcb = loaded.ghcb;
-            resident.pending = vcpu.pending_interrupt();
+            if !loaded
+                .facts
+                .features
+                .contains(SevFeatures::ALTERNATE_INJECTION)
+            {
+                resident.pending = vcpu.pending_interrupt();
+            }
+        }
+    }
+
+    /// The virtual CPU does not run any more, as far as hardware knows: its save area may change.
+    fn leave(&mut self, owned: &mut Ownership<'m>) {
+        if let Some(loaded) = self.loaded
+            && core::mem::take(&mut self.in_use)
+        {
+            owned.rmp.vmexit(loaded.home);
         }
     }
 
@@ -302,6 +343,13 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
             }),
             Answer::Nothing => Next::End(Ending::BadAccess { gpa, code }),
         }
+    }
+
+    /// Whether the guest is at a `VMGEXIT`, and not at a VMMCALL.
+    fn is_vmgexit(&mut self, vcpu: &Vcpu<'_>) -> bool {
+        let mut bytes = [0; opcode::MAX_LENGTH];
+        let decoded = Instruction::decode(self.code(vcpu, &mut bytes), vcpu.is_long());
+        matches!(decoded, Some((Instruction::Vmgexit, _)))
     }
 
     /// The bytes at the next instruction.
@@ -428,6 +476,7 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
         let value = match (vcpu.gprs.rcx & 0xffff_ffff) as u32 {
             EFER => vcpu.vmcb.save.efer & !SVME,
             GHCB => loaded.ghcb,
+            TSC_FREQUENCY if loaded.facts.features.contains(SevFeatures::SECURE_TSC) => TSC_MHZ,
             SEV_STATUS => loaded.facts.features.bits() << 2 | 0b11,
             VIRTUAL_TOM => match loaded.facts.vtom {
                 Some(vtom) => vtom,
@@ -448,7 +497,7 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
                 loaded.ghcb = value;
                 true
             }
-            (SEV_STATUS | VIRTUAL_TOM, _) => false,
+            (SEV_STATUS | VIRTUAL_TOM | TSC_FREQUENCY, _) => false,
             _ => return self.exception(0x7c, vcpu),
         };
         if done {
@@ -559,7 +608,7 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
     }
 
     fn wakes(&self, vcpu: &Vcpu<'_>) -> bool {
-        self.is_restricted() || vcpu.interrupts_on()
+        self.is_restricted() || self.is_alternate() || vcpu.interrupts_on()
     }
 
     fn has_pending(&self, vcpu: &Vcpu<'_>) -> bool {
@@ -573,6 +622,10 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
             if let Some(loaded) = self.loaded {
                 injection::intercept(vcpu, loaded.facts.features);
             }
+        } else if self.is_alternate() {
+            // What the host has for this level is for the highest to give.
+            hardware.apic_write(injection::END_OF_INTERRUPT, 0);
+            self.post_to_highest(vector);
         } else if self.is_restricted() {
             // The guest answers the door, not the APIC.
             hardware.apic_write(injection::END_OF_INTERRUPT, 0);
@@ -598,7 +651,10 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
             .get(self.cpu)
             .and_then(|seat| seat.resident(loaded.level))
             .is_some_and(|resident| resident.gpa == loaded.gpa);
-        if !runs || !there {
+        let enters = runs && there && (self.in_use || owned.rmp.vmrun(loaded.home, ASID).is_ok());
+        if enters {
+            self.in_use = true;
+        } else {
             // Software took the virtual CPU away; what it was about to do is in its area.
             self.unload(vcpu, &mut owned, hardware);
             return Next::Idle;
@@ -609,7 +665,7 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
                 vcpu.vmcb.control.nested_cr3 = tree.root().as_u64();
                 drop(owned);
                 self.ring(vcpu);
-                Next::Resume
+                self.rage(vcpu)
             }
             Err(_) => Next::End(Ending::Internal(Internal::Memory)),
         }
@@ -663,7 +719,25 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
         }
         vcpu.deliver_again();
         self.about = About::Nothing;
+        // Whatever L0 carries out for the CPU happens, for the guest, without an exit.
+        let is_real = match exit {
+            Exit::NestedFault { .. } | Exit::Hlt | Exit::Shutdown | Exit::Invalid => true,
+            Exit::Vmmcall => self.is_vmgexit(vcpu),
+            _ => false,
+        };
+        if is_real {
+            let shared = self.shared;
+            self.leave(&mut shared.state.lock());
+        }
+        if let Some(storm) = &mut self.storm {
+            storm.due = !matches!(exit, Exit::NestedFault { .. });
+        }
         match exit {
+            Exit::Debug => {
+                // L0's own step: the guest is told of it by nothing but the storm.
+                vcpu.vmcb.save.dr6 &= !(1 << 14);
+                Next::Resume
+            }
             Exit::NestedFault { gpa, code } => self.nested_fault(gpa, code, vcpu),
             Exit::Undefined => self.undefined(vcpu, board, hardware),
             Exit::Vmmcall => {

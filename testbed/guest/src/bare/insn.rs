@@ -138,6 +138,71 @@ pub fn triple_fault() -> ! {
     unsafe { asm!("lidt [{}]", "ud2", in(reg) nothing.as_ptr(), options(noreturn)) };
 }
 
+/// How many instructions of [`path`] are executed, from the first to the last.
+pub const PATH_STEPS: u64 = 16;
+
+/// A code path to be tried: arithmetic, the stack, flags, a call and a branch.
+#[must_use]
+pub fn path(value: u64) -> u64 {
+    // SAFETY: it changes only registers that a call may change, and leaves the stack as it was.
+    unsafe { code_path(value) }
+}
+
+/// Where the path begins and ends.
+#[must_use]
+pub fn path_bounds() -> (u64, u64) {
+    let start = code_path as *const () as u64;
+    let mut end = start;
+    // The byte behind the last instruction: INT3, which is nowhere before it.
+    while super::read::<u8>(end) != 0xcc {
+        end += 1;
+    }
+    (start, end)
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn code_path(value: u64) -> u64 {
+    naked_asm!(
+        "mov rax, rdi",
+        "add rax, 7",
+        "push rax",
+        "imul rax, rax, 3",
+        "pushfq",
+        "xor rax, [rsp + 8]",
+        "popfq",
+        "call 3f",
+        "cmp rax, 0",
+        "je 2f",
+        "not rax",
+        "2:",
+        "pop rcx",
+        "add rax, rcx",
+        "ret",
+        "3:",
+        "rol rax, 5",
+        "ret",
+        "int3",
+    )
+}
+
+/// RDTSC's MSR of its pace, where the counter is the guest's own.
+pub const TSC_FREQUENCY: u32 = 0xc001_0134;
+
+/// DR0.
+#[must_use]
+pub fn dr0() -> u64 {
+    let value;
+    // SAFETY: reading changes nothing.
+    unsafe { asm!("mov {}, dr0", out(reg) value, options(nomem, nostack)) };
+    value
+}
+
+/// Sets DR0.
+pub fn set_dr0(value: u64) {
+    // SAFETY: no breakpoint is enabled.
+    unsafe { asm!("mov dr0, {}", in(reg) value, options(nomem, nostack)) };
+}
+
 /// A function that executes an instruction and says which exception that raised, if any.
 macro_rules! probe {
     ($(#[$doc:meta])* $name:ident($($argument:ident: $kind:ty),*): $($text:literal),+) => {

@@ -30,6 +30,27 @@ pub static RINGS: AtomicU32 = AtomicU32::new(0);
 /// How many interrupts were taken, by all CPUs together.
 pub static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 
+/// While set, #VC and #HV are counted and nothing else.
+static STORM: AtomicBool = AtomicBool::new(false);
+static HITS: AtomicU64 = AtomicU64::new(0);
+static HIT_AT: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
+
+/// From now on #VC and #HV are counted.
+pub fn begin_storm() {
+    HITS.store(0, Ordering::SeqCst);
+    STORM.store(true, Ordering::SeqCst);
+}
+
+/// Not any more: the instructions at which they came.
+pub fn end_storm() -> impl Iterator<Item = u64> {
+    STORM.store(false, Ordering::SeqCst);
+    let count = usize::try_from(HITS.load(Ordering::SeqCst)).unwrap_or(0);
+    HIT_AT
+        .iter()
+        .take(count)
+        .map(|at| at.load(Ordering::SeqCst))
+}
+
 static IDT: [AtomicU64; 512] = [const { AtomicU64::new(0) }; 512];
 
 global_asm!(
@@ -97,6 +118,12 @@ extern "C" fn trap(frame: &mut Frame) {
             }
             while HOLD_NMI.load(Ordering::SeqCst) {
                 core::hint::spin_loop();
+            }
+        }
+        28 | 29 if STORM.load(Ordering::SeqCst) => {
+            let number = HITS.fetch_add(1, Ordering::SeqCst);
+            if let Some(place) = usize::try_from(number).ok().and_then(|at| HIT_AT.get(at)) {
+                place.store(frame.rip, Ordering::SeqCst);
             }
         }
         28 => {

@@ -6,6 +6,7 @@ mod levels; // several levels, and other CPUs
 mod lies; // a host that lies
 mod messages; // the host's answers in the page
 mod ownership; // who owns a page
+mod storm; // exceptions at every instruction
 
 use super::{Failed, Result, check};
 use crate::bare::ghcb::{self, GHCB, change, pvalidate, request};
@@ -30,6 +31,7 @@ pub(super) fn all() -> Result {
         messages::REGISTER,
         messages::PAGE,
         levels::CLAUSES,
+        levels::FEATURE_CLAUSES,
     ])
 }
 
@@ -52,8 +54,11 @@ fn try_all(groups: &[&[Clause]]) -> Result {
 
 pub(super) use door::{door, door_of_others};
 pub(super) use figures::figures;
-pub(super) use levels::{lower_level_writes, other_cpus, ready as another_level};
+pub(super) use levels::{
+    equal_features, in_use, lower_level_writes, other_cpus, ready as another_level,
+};
 pub(super) use lies::show as lie;
+pub(super) use storm::storm;
 
 /// Ends in a violation: a private access to a page that the host has.
 pub(super) fn private_access_to_shared() -> Result {

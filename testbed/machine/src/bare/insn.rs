@@ -368,6 +368,24 @@ impl Hardware for Bare {
         unsafe { wrmsr(TSC_AUX, u64::from(value)) };
     }
 
+    fn debug_registers(&mut self) -> [u64; 4] {
+        let (a, b, c, d);
+        // SAFETY: reading changes nothing; L0 sets no breakpoints.
+        unsafe {
+            asm!("mov {}, dr0", "mov {}, dr1", "mov {}, dr2", "mov {}, dr3",
+                out(reg) a, out(reg) b, out(reg) c, out(reg) d, options(nomem, nostack));
+        }
+        [a, b, c, d]
+    }
+
+    fn set_debug_registers(&mut self, [a, b, c, d]: [u64; 4]) {
+        // SAFETY: L0 runs with DR7 as VMRUN left it, without breakpoints, so that no address means anything to it.
+        unsafe {
+            asm!("mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}",
+                in(reg) a, in(reg) b, in(reg) c, in(reg) d, options(nomem, nostack));
+        }
+    }
+
     fn random(&mut self) -> u64 {
         let (value, good): (u64, u8);
         // SAFETY: the CPU has it (`check_cpu`), and it changes nothing but flags.

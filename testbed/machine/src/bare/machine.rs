@@ -30,7 +30,7 @@ use crate::report::{self, Start};
 use crate::snp::launch::Launcher;
 use crate::snp::nested::Encryption;
 use crate::snp::pages;
-use crate::snp::shared::{C_BIT, Ownership, Resident, Seat, Shared};
+use crate::snp::shared::{C_BIT, Ownership, Resident, Rules, Seat, Shared};
 use crate::snp::vmsa::{self, Area};
 use crate::snp::{self, Snp};
 use crate::vmcb::Vmcb;
@@ -161,6 +161,7 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
         Platform::Native => None,
         Platform::Snp => Some(or_end(snp(
             plan.first_area(),
+            &options,
             cpus.as_slice().len(),
             &map,
             levels,
@@ -299,6 +300,7 @@ fn image_file(
 /// What the CPUs of an SNP guest share, with memory for the reverse map table and for nested tables.
 fn snp(
     area: Option<&[u8]>,
+    options: &Options<'_>,
     cpus: usize,
     map: &GuestMap,
     levels: Levels,
@@ -319,9 +321,14 @@ fn snp(
     let nothing = HpaRange::from_u64(0, 0).ok_or(BootError::Memory)?;
     let owned = Ownership::new(entries, seats, levels, Pool::new(tables, nothing));
     // The first save area says how all of the guest says "private".
-    let vtom = area
-        .and_then(|bytes| <&Area>::try_from(bytes).ok())
-        .and_then(|area| vmsa::facts(area).vtom);
+    let area = area.and_then(|bytes| <&Area>::try_from(bytes).ok());
+    let vtom = area.and_then(|area| vmsa::facts(area).vtom);
+    let rules = Rules {
+        features: area
+            .filter(|_| options.equal_features)
+            .map(|area| vmsa::features(area)),
+        storms: options.storms,
+    };
     let encryption = match vtom {
         None => Encryption::CBit(1 << C_BIT),
         Some(boundary) if boundary.is_power_of_two() && boundary < 1 << 52 => {
@@ -333,6 +340,7 @@ fn snp(
         map: *map,
         encryption,
         low_end: layout.low_end,
+        rules,
         state: Lock::new(owned),
     })
 }

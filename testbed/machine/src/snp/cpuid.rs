@@ -33,8 +33,9 @@ const LEAVES: [(u32, u32); 20] = [
 const HIGHEST: u32 = 7;
 const HIGHEST_EXTENDED: u32 = 0x8000_0021;
 
-/// The encryption leaf: SEV, SEV-ES, SEV-SNP, VMPLs and `RMPQUERY`.
-const SEV: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6;
+/// The encryption leaf: SEV, SEV-ES, SEV-SNP, VMPLs, `RMPQUERY`; Secure TSC, restricted and alternate injection, swapped
+/// debug registers, protected registers at rest.
+const SEV: u32 = 1 << 1 | 7 << 3 | 1 << 6 | 1 << 8 | 7 << 12 | 1 << 24;
 
 /// CPUID as this guest sees it.
 ///

@@ -28,7 +28,7 @@ pub(super) fn intercept(vcpu: &mut Vcpu<'_>, features: SevFeatures) {
     let restricted = features.contains(SevFeatures::RESTRICTED_INJECTION);
     let control = &mut vcpu.vmcb.control;
     let bit = Intercept1::INTR.bits();
-    if restricted {
+    if restricted || features.contains(SevFeatures::ALTERNATE_INJECTION) {
         control.intercept1 |= bit;
         control.int_ctl |= MASKED_BY_HOST;
     } else {
@@ -51,6 +51,26 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
             let features = loaded.facts.features;
             features.contains(SevFeatures::RESTRICTED_INJECTION)
         })
+    }
+
+    /// Whether the virtual CPU that is loaded takes interrupts from its save area, where a higher level puts them.
+    pub(super) fn is_alternate(&self) -> bool {
+        self.loaded.is_some_and(|loaded| {
+            let features = loaded.facts.features;
+            features.contains(SevFeatures::ALTERNATE_INJECTION)
+        })
+    }
+
+    /// Notes a vector for VMPL0 of this CPU: at its doorbell, if it has one, or as an interrupt.
+    pub(super) fn post_to_highest(&self, vector: u8) {
+        self.with(self.cpu, Vmpl::VMPL0, |resident| {
+            match Vector::new(vector) {
+                Some(vector) if resident.bell.is_some() => {
+                    resident.waiting.post(Event::Interrupt(vector));
+                }
+                _ => resident.pending = Some(vector),
+            }
+        });
     }
 
     /// Does something with the virtual CPU of a level of a CPU, if there is one.

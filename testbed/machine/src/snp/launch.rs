@@ -19,7 +19,6 @@ use svsm_sim::launch::{
 };
 use svsm_sim::rmp::{HostFailure, NewState, PageSize, State};
 use svsm_sim::status::Status;
-use svsm_sim::vmsa::TweakBitmap;
 use zerocopy::FromZeros;
 use zerocopy::little_endian::{U32, U64};
 
@@ -49,8 +48,8 @@ pub fn chip<H>(hardware: H) -> Chip<Processor<H>> {
         build: 1,
         mitigations: 0,
         info: PlatformInfo::SMT,
-        vmsa_tweak_bitmap: TweakBitmap::NONE,
-        tsc_khz: 0,
+        vmsa_tweak_bitmap: super::vmsa::BLINDED,
+        tsc_khz: 1_000_000,
         tsc_factor: 0,
         tcb: Tcb {
             boot_loader: 4,

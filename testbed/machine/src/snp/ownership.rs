@@ -8,7 +8,7 @@ use crate::phys::HostMemory;
 use crate::vmcb::{Event, Save};
 use crate::walk;
 use svsm_sim::rmp::{
-    Caller, Fault, GuestFailure, Mapping, PageSize, Permissions, Queried, Rmp, Validated, Vmpl,
+    Adjust, Caller, Fault, GuestFailure, Mapping, PageSize, Queried, Rmp, Validated, Vmpl,
 };
 
 /// What an instruction came to.
@@ -94,18 +94,16 @@ impl<M: HostMemory> Bench<'_, '_, M> {
 
     /// `RMPADJUST`
     pub fn rmpadjust(&mut self, save: &Save, operands: Operands) -> Done {
-        let [level, rights, attributes, ..] = operands.rdx.to_le_bytes();
-        let known = Permissions::all().difference(Permissions::SHADOW_STACK);
-        let (Some(target), Some(permissions)) = (Vmpl::new(level), Permissions::from_bits(rights))
-        else {
-            return Done::Returns(Returned::failure(GuestFailure::Input));
-        };
-        let reserved = operands.rdx >> 17 != 0;
         // The shadow-stack right is there only with the feature, which this machine lacks.
-        if reserved || !known.contains(permissions) {
-            return Done::Returns(Returned::failure(GuestFailure::Input));
-        }
-        let vmsa = attributes & 1 != 0;
+        let adjust = match Adjust::from_rdx(operands.rdx, false) {
+            Ok(adjust) => adjust,
+            Err(failure) => return Done::Returns(Returned::failure(failure)),
+        };
+        let Adjust {
+            target,
+            permissions,
+            vmsa,
+        } = adjust;
         self.on_page(save, operands, |rmp, caller, at, size| {
             rmp.rmpadjust(caller, at, size, target, permissions, vmsa)
                 .map(|done| match done {
@@ -129,9 +127,12 @@ impl<M: HostMemory> Bench<'_, '_, M> {
                     permissions,
                     vmsa,
                 }) => {
-                    let word = u64::from(target.as_u8())
-                        | u64::from(permissions.bits()) << 8
-                        | u64::from(vmsa) << 16;
+                    let word = Adjust {
+                        target,
+                        permissions,
+                        vmsa,
+                    }
+                    .to_rdx();
                     Returned {
                         words: Some((u64::from(size == PageSize::Size2M), word)),
                         ..Returned::code(0)

@@ -27,8 +27,19 @@ pub struct Shared<'m> {
     pub encryption: Encryption,
     /// Where RAM below 4 GiB ends and devices begin.
     pub low_end: u64,
+    /// What this machine does that others need not.
+    pub rules: Rules,
     /// What changes while the guest runs.
     pub state: Lock<Ownership<'m>>,
+}
+
+/// What a machine does that others need not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The features that every save area must have, as upstream KVM demands it: those of the first.
+    pub features: Option<u64>,
+    /// Guests may ask for exceptions at every instruction.
+    pub storms: bool,
 }
 
 /// Who owns which page, and which virtual CPUs there are.
@@ -195,18 +206,20 @@ pub struct HostView<'a, 'm, M> {
 
 impl<M: HostMemory> HostView<'_, '_, M> {
     /// The home of an address and how many bytes may be used from there, at most to the end of the page.
-    fn part(&self, gpa: u64) -> Option<(Hpa, usize)> {
+    fn part(&self, gpa: u64, write: bool) -> Option<(Hpa, usize)> {
         let (home, left) = self.map.resolve(Gpa::new(gpa)?)?;
+        // Of a private page the host would read noise, which nobody wants here.
         let shared = self.rmp.entry(home.as_u64())?.state() == State::Hypervisor;
+        let may = !write || self.rmp.host_write(home.as_u64(), PageSize::Size4K).is_ok();
         let in_page = 4096 - (gpa & 0xfff);
-        shared.then_some((home, usize::try_from(left.min(in_page)).ok()?))
+        (shared && may).then_some((home, usize::try_from(left.min(in_page)).ok()?))
     }
 
     /// Reads shared memory. Says whether all of it was there.
     pub fn read(&self, gpa: u64, mut into: &mut [u8]) -> bool {
         let mut at = gpa;
         while !into.is_empty() {
-            let Some((home, count)) = self.part(at) else {
+            let Some((home, count)) = self.part(at, false) else {
                 return false;
             };
             let (piece, rest) = into.split_at_mut(count.min(into.len()));
@@ -223,7 +236,7 @@ impl<M: HostMemory> HostView<'_, '_, M> {
     pub fn write(&mut self, gpa: u64, mut from: &[u8]) -> bool {
         let mut at = gpa;
         while !from.is_empty() {
-            let Some((home, count)) = self.part(at) else {
+            let Some((home, count)) = self.part(at, true) else {
                 return false;
             };
             let (piece, rest) = from.split_at(count.min(from.len()));

@@ -146,13 +146,15 @@ impl<M: HostMemory> Snp<'_, '_, M> {
             }
             MsrRequest::Features => MsrResponse::Features(self.features()),
             // The guest sees that nothing changed.
-            MsrRequest::Terminate(_) | MsrRequest::Unknown(_) => return Next::Resume,
+            MsrRequest::Terminate(_) => return Next::Resume,
+            MsrRequest::Unknown(value) => return self.storm_request(value, vcpu),
         };
         let response = self.twist_response(response);
         self.respond_raw(response.encode())
     }
 
-    const fn respond_raw(&mut self, value: u64) -> Next {
+    /// Answers in the register.
+    pub(super) const fn respond_raw(&mut self, value: u64) -> Next {
         if let About::Call(_, _, answer) = &mut self.about {
             *answer = [value, 0];
         }

@@ -6,7 +6,7 @@
 use crate::personality::{FloatArea, Hardware};
 use crate::vcpu::{SVME, Vcpu};
 use crate::vmcb::Save;
-use svsm_sim::vmsa::{Processor, Refusal, SevFeatures, Vmsa};
+use svsm_sim::vmsa::{Processor, Refusal, SevFeatures, TweakBitmap, Vmsa};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A save area as bytes.
@@ -20,6 +20,22 @@ const TSC_AUX: usize = 0x2ec;
 const SEV_FEATURES: usize = 0x3b0;
 const VINTR_CTRL: usize = 0x3b8;
 const VIRTUAL_TOM: usize = 0x3c8;
+const DEBUG: usize = 0x180;
+const TSC_SCALE: usize = 0x2f0;
+const TSC_OFFSET: usize = 0x2f8;
+const EXIT_INT_INFO: usize = 0x3a0;
+const EVENT_INJ: usize = 0x3e0;
+
+/// A time-stamp counter that runs as the machine's does: QEMU's CPU has no other.
+const SCALE_OF_ONE: u64 = 1 << 32;
+/// Which registers are blinded where a save area asks for it.
+pub const BLINDED: TweakBitmap = TweakBitmap::REGISTERS;
+
+/// The fields of `VINTR_CTRL` that a control block has at the same places: priorities and the interrupt that waits.
+const VIRTUAL_INTERRUPT: u64 = 0x1f_01ff;
+const V_TPR_AND_IRQ: u64 = 0x1ff;
+/// Physical interrupts are masked by L0's flag and not by the guest's, and CR8 is the virtual priority.
+const V_INTR_MASKING: u32 = 1 << 24;
 const RCX: usize = 0x308;
 const X87: usize = 0x400;
 
@@ -27,7 +43,11 @@ const X87: usize = 0x400;
 const PROCESSOR: Processor = Processor {
     features: SevFeatures::SNP_ACTIVE
         .union(SevFeatures::VTOM)
-        .union(SevFeatures::RESTRICTED_INJECTION),
+        .union(SevFeatures::RESTRICTED_INJECTION)
+        .union(SevFeatures::ALTERNATE_INJECTION)
+        .union(SevFeatures::DEBUG_SWAP)
+        .union(SevFeatures::SECURE_TSC)
+        .union(SevFeatures::VMSA_REG_PROT),
     allowed: None,
     // All that QEMU's CPU has, LA57 aside.
     cr4: 0x00f7_efff,
@@ -43,6 +63,8 @@ pub enum Invalid {
     Refused(Refusal),
     /// The level in the area is not the one that it was registered for.
     Level(u8),
+    /// A time-stamp counter with a pace of its own.
+    TscScale(u64),
 }
 
 /// What a save area says beside registers.
@@ -70,6 +92,10 @@ pub fn check(area: &Area, level: u8) -> Result<Facts, Invalid> {
     if vmsa.vmpl != level {
         return Err(Invalid::Level(vmsa.vmpl));
     }
+    let scale = word(area, TSC_SCALE);
+    if vmsa.features().contains(SevFeatures::SECURE_TSC) && scale != SCALE_OF_ONE {
+        return Err(Invalid::TscScale(scale));
+    }
     Ok(facts(area))
 }
 
@@ -84,7 +110,19 @@ pub fn facts(area: &Area) -> Facts {
     }
 }
 
-/// Loads an area: what hardware does at VMRUN.
+/// Makes blinded registers readable, where the area asks for protection.
+pub fn reveal(area: &mut Area) {
+    let vmsa: &mut Vmsa = zerocopy::transmute_mut!(area);
+    vmsa.tweak(&BLINDED);
+}
+
+/// Blinds the registers with a new nonce, where the area asks for protection.
+pub fn blind(area: &mut Area, nonce: u64) {
+    let vmsa: &mut Vmsa = zerocopy::transmute_mut!(area);
+    vmsa.protect(&BLINDED, nonce);
+}
+
+/// Loads an area: what hardware does at VMRUN. Its registers must be readable.
 pub fn load(area: &Area, vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) {
     let mut save = vcpu.vmcb.save.clone();
     if let (Some(to), Some(from)) = (save.as_mut_bytes().get_mut(..COMMON), area.get(..COMMON)) {
@@ -103,7 +141,20 @@ pub fn load(area: &Area, vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) {
     let interrupt = word(area, VINTR_CTRL);
     let control = &mut vcpu.vmcb.control;
     control.int_state = interrupt >> 10 & 1;
-    (control.int_ctl, control.event) = (0, 0);
+    (control.int_ctl, control.event, control.tsc_offset) = (0, 0, 0);
+    let features = facts(area).features;
+    if features.contains(SevFeatures::ALTERNATE_INJECTION) {
+        control.int_ctl = (interrupt & VIRTUAL_INTERRUPT) as u32 | V_INTR_MASKING;
+        control.int_vector = (interrupt >> 32 & 0xff) as u32;
+        control.event = word(area, EVENT_INJ);
+    }
+    if features.contains(SevFeatures::SECURE_TSC) {
+        control.tsc_offset = word(area, TSC_OFFSET);
+    }
+    if features.contains(SevFeatures::DEBUG_SWAP) {
+        let registers = [0, 8, 16, 24].map(|at| word(area, DEBUG + at));
+        hardware.set_debug_registers(registers);
+    }
     hardware.set_tsc_aux((word(area, TSC_AUX & !7) >> 32) as u32);
     hardware.load_floats(&floats(area));
 }
@@ -134,7 +185,21 @@ pub fn store(area: &mut Area, vcpu: &Vcpu<'_>, hardware: &mut impl Hardware) {
             put(area, at, *value);
         }
     }
-    let interrupt = word(area, VINTR_CTRL) & !(1 << 10);
+    let features = facts(area).features;
+    let control = &vcpu.vmcb.control;
+    let mut interrupt = word(area, VINTR_CTRL) & !(1 << 10);
+    if features.contains(SevFeatures::ALTERNATE_INJECTION) {
+        interrupt = interrupt & !V_TPR_AND_IRQ | u64::from(control.int_ctl) & V_TPR_AND_IRQ;
+        put(area, EXIT_INT_INFO, control.exit_int_info);
+        // It is in the guest, or comes again by what was just stored.
+        put(area, EVENT_INJ, control.event);
+    }
+    if features.contains(SevFeatures::DEBUG_SWAP) {
+        let registers = hardware.debug_registers();
+        for (at, value) in (DEBUG..).step_by(8).zip(registers) {
+            put(area, at, value);
+        }
+    }
     put(
         area,
         VINTR_CTRL,
@@ -342,11 +407,48 @@ mod tests {
         assert_eq!(check(&area, 1), Err(Invalid::Level(2)));
         put(&mut area, SEV_FEATURES, 0);
         assert!(matches!(check(&area, 2), Err(Invalid::Refused(_))));
-        put(&mut area, SEV_FEATURES, 1 | 1 << 4);
+        put(&mut area, SEV_FEATURES, 1 | 1 << 8);
         assert!(matches!(check(&area, 2), Err(Invalid::Refused(_))));
+        put(&mut area, SEV_FEATURES, 1 | 1 << 9);
+        assert_eq!(check(&area, 2), Err(Invalid::TscScale(0)));
+        put(&mut area, TSC_SCALE, SCALE_OF_ONE);
+        assert!(check(&area, 2).is_ok());
         put(&mut area, SEV_FEATURES, 3);
         put(&mut area, VIRTUAL_TOM, 1 << 46);
         assert_eq!(check(&area, 2).unwrap().vtom, Some(1 << 46));
+    }
+
+    #[test]
+    fn features_move_what_they_protect() {
+        let mut before = area();
+        let features = SevFeatures::SNP_ACTIVE
+            | SevFeatures::ALTERNATE_INJECTION
+            | SevFeatures::SECURE_TSC
+            | SevFeatures::DEBUG_SWAP
+            | SevFeatures::VMSA_REG_PROT;
+        put(&mut before, SEV_FEATURES, features.bits());
+        put(&mut before, VINTR_CTRL, 0x45 << 32 | 1 << 20 | 1 << 8 | 3);
+        put(&mut before, EVENT_INJ, 0x8000_0031);
+        let mut vmcb = Box::new(Vmcb::zeroed());
+        let mut vcpu = Vcpu::new(&mut vmcb);
+        let mut fake = Fake::default();
+        load(&before, &mut vcpu, &mut fake);
+        let control = &mut vcpu.vmcb.control;
+        assert_eq!(control.int_ctl & 0x1f_01ff, 1 << 20 | 1 << 8 | 3);
+        assert_eq!((control.int_vector, control.event), (0x45, 0x8000_0031));
+        assert_eq!(control.tsc_offset, word(&before, TSC_OFFSET));
+        assert_eq!(fake.debug[0], word(&before, DEBUG));
+        // Taken by the guest.
+        (control.int_ctl, control.event) = (7, 0);
+        let mut after = before.clone();
+        store(&mut after, &vcpu, &mut fake);
+        assert_eq!(word(&after, VINTR_CTRL) & 0x1ff, 7);
+        assert_eq!(word(&after, EVENT_INJ), 0);
+        let rip = word(&after, 0x178);
+        blind(&mut after, 0x5eed);
+        assert_eq!(word(&after, 0x178), rip ^ 0x5eed);
+        reveal(&mut after);
+        assert_eq!(word(&after, 0x178), rip);
     }
 
     #[test]

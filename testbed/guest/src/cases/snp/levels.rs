@@ -3,6 +3,7 @@
 use super::{Clause, Failed, Result, check, own};
 use crate::bare::ghcb::{self, RAX, event, pvalidate, request, rmpadjust};
 use crate::bare::insn::{self, rdmsr};
+use crate::bare::trap::INTERRUPTS;
 use crate::bare::{read, write};
 use crate::layout::VMSA;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +40,31 @@ extern "C" fn intruder() -> ! {
     loop {
         let _ = request(0x16);
     }
+}
+
+/// What another CPU runs at VMPL0 without ever leaving it.
+extern "C" fn restless() -> ! {
+    RUNS.fetch_add(1, Ordering::SeqCst);
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// What may not happen to the save area of a virtual CPU that runs.
+pub(in super::super) fn in_use() -> Result {
+    RUNS.store(0, Ordering::SeqCst);
+    start_on(1, 0, 1, restless)?;
+    super::super::wait("the CPU to run", || RUNS.load(Ordering::SeqCst) == 1)?;
+    let at = AREA + 0x1000;
+    check("RMPADJUST", rmpadjust(at, 0, 1), 3)?;
+    check("sharing", u64::from(ghcb::change(at, ghcb::SHARE) != 0), 1)?;
+    // Once it is destroyed it is a page like others.
+    check(
+        "destruction",
+        event(0x8000_0013, 1 << 32 | 2, 0, &[]).info1,
+        0,
+    )?;
+    super::super::wait("the CPU to stop", || rmpadjust(at, 0, 1) == 0)
 }
 
 /// What another CPU runs at VMPL0.
@@ -153,6 +179,157 @@ fn grant() -> Result {
         }
     }
     Ok(())
+}
+
+/// What VMPL1 runs to show its time-stamp counter.
+extern "C" fn clock() -> ! {
+    loop {
+        SEEN.store(insn::rdtsc(), Ordering::SeqCst);
+        RUNS.store(rdmsr(insn::TSC_FREQUENCY), Ordering::SeqCst);
+        let _ = request(0x16);
+    }
+}
+
+/// What VMPL1 runs to show its debug registers.
+extern "C" fn debugger() -> ! {
+    loop {
+        SEEN.store(insn::dr0(), Ordering::SeqCst);
+        insn::set_dr0(0x7777_0000);
+        let _ = request(0x16);
+    }
+}
+
+/// What VMPL1 runs to take interrupts.
+extern "C" fn interrupted() -> ! {
+    loop {
+        SEEN.store(
+            u64::from(INTERRUPTS.load(Ordering::SeqCst)),
+            Ordering::SeqCst,
+        );
+        let _ = insn::try_window();
+        RUNS.store(
+            u64::from(INTERRUPTS.load(Ordering::SeqCst)),
+            Ordering::SeqCst,
+        );
+        let _ = request(0x16);
+    }
+}
+
+/// Makes VMPL1 ready with features and something to run, and fields of its save area set.
+fn with_features(features: u64, entry: extern "C" fn() -> !, fields: &[(u64, u64)]) -> Result {
+    area_with(AREA, 1, STACK, features, entry)?;
+    for (offset, value) in fields {
+        write(AREA + offset, *value);
+    }
+    grant()?;
+    check("creation", create(AREA, features), 0)
+}
+
+const DR0: u64 = 0x180;
+const TSC_SCALE: u64 = 0x2f0;
+const TSC_OFFSET: u64 = 0x2f8;
+const NONCE: u64 = 0x300;
+const VINTR: u64 = 0x3b8;
+const EVENT: u64 = 0x3e0;
+const ALTERNATE: u64 = 1 | 1 << 4;
+const DEBUG_SWAP: u64 = 1 | 1 << 5;
+const SECURE_TSC: u64 = 1 | 1 << 9;
+const REG_PROT: u64 = 1 | 1 << 14;
+
+/// Features of one level that another does not have (24593, "SEV_FEATURES").
+pub(super) const FEATURE_CLAUSES: &[Clause] = &[
+    ("a secure counter has an offset of its own", || {
+        let fields = [(TSC_SCALE, 1 << 32), (TSC_OFFSET, 1 << 50)];
+        with_features(SECURE_TSC, clock, &fields)?;
+        check("the answer", run(1), 0x17)?;
+        let seen = SEEN.load(Ordering::SeqCst);
+        check("beyond the offset", u64::from(seen > 1 << 50), 1)?;
+        check("VMPL0's own", u64::from(insn::rdtsc() < 1 << 50), 1)
+    }),
+    ("a secure counter says how fast it is", || {
+        check("the frequency in MHz", RUNS.load(Ordering::SeqCst), 1000)
+    }),
+    ("without it that MSR is an exit", || {
+        super::exits("RDMSR", insn::try_rdmsr(insn::TSC_FREQUENCY.into()), 0x7c)
+    }),
+    ("a counter of another pace does not run", || {
+        with_features(SECURE_TSC, clock, &[(TSC_SCALE, 3 << 31)])?;
+        check("running", run(1) >> 32, 1)
+    }),
+    (
+        "debug registers are swapped where they are asked for",
+        || {
+            with_features(DEBUG_SWAP, debugger, &[(DR0, 0x1234_5000)])?;
+            check("the answer", run(1), 0x17)?;
+            check("DR0 of VMPL1", SEEN.load(Ordering::SeqCst), 0x1234_5000)?;
+            check("DR0 at rest", read(AREA + DR0), 0x7777_0000)
+        },
+    ),
+    (
+        "registers at rest are blinded where that is asked for",
+        || {
+            RUNS.store(0, Ordering::SeqCst);
+            with_features(REG_PROT, lower, &[])?;
+            check("the answer", run(1), 0x17)?;
+            let (rip, nonce): (u64, u64) = (read(AREA + RIP), read(AREA + NONCE));
+            let program = |rip: u64| u64::from((0x20_0000..0x40_0000).contains(&rip));
+            check("in the clear", program(rip), 0)?;
+            check("behind the nonce", program(rip ^ nonce), 1)
+        },
+    ),
+    ("each exit has a nonce of its own", || {
+        let before: u64 = read(AREA + NONCE);
+        check("the answer", run(1), 0x17)?;
+        check(
+            "the same",
+            u64::from(read::<u64>(AREA + NONCE) == before),
+            0,
+        )?;
+        check("how often it ran", RUNS.load(Ordering::SeqCst), 2)
+    }),
+    ("an interrupt in a save area comes when it is taken", || {
+        let interrupt = 0x51 << 32 | 1 << 20 | 1 << 8;
+        with_features(ALTERNATE, interrupted, &[(VINTR, interrupt)])?;
+        check("the answer", run(1), 0x17)?;
+        let (before, after) = (SEEN.load(Ordering::SeqCst), RUNS.load(Ordering::SeqCst));
+        check("interrupts", after - before, 1)
+    }),
+    ("and is gone from the save area", || {
+        check("V_IRQ", read::<u64>(AREA + VINTR) & 1 << 8, 0)
+    }),
+    ("an event in a save area comes once", || {
+        let before = u64::from(INTERRUPTS.load(Ordering::SeqCst));
+        with_features(ALTERNATE, interrupted, &[(EVENT, 1 << 31 | 0x52)])?;
+        check("the answer", run(1), 0x17)?;
+        check("interrupts", RUNS.load(Ordering::SeqCst), before + 1)?;
+        check("the event at rest", read::<u64>(AREA + EVENT), 0)
+    }),
+    ("a low priority waits behind the task's", || {
+        // Priority 3, task priority 5.
+        let interrupt = 0x31 << 32 | 3 << 16 | 1 << 8 | 5;
+        with_features(ALTERNATE, interrupted, &[(VINTR, interrupt)])?;
+        check("the answer", run(1), 0x17)?;
+        let (before, after) = (SEEN.load(Ordering::SeqCst), RUNS.load(Ordering::SeqCst));
+        check("interrupts", after - before, 0)?;
+        check("V_IRQ", read::<u64>(AREA + VINTR) >> 8 & 1, 1)
+    }),
+    ("SEV_STATUS says what the level has", || {
+        with_features(REG_PROT, lower, &[])?;
+        check("the answer", run(1), 0x17)?;
+        check("SEV_STATUS", SEEN.load(Ordering::SeqCst), REG_PROT << 2 | 3)
+    }),
+    ("features that the machine lacks do not run", || {
+        with_features(1 | 1 << 16, lower, &[])?;
+        check("running", run(1) >> 32, 1)
+    }),
+];
+
+/// A host that demands the same features of all virtual CPUs.
+pub(in super::super) fn equal_features() -> Result {
+    area_with(AREA, 1, STACK, SECURE_TSC, lower)?;
+    write(AREA + TSC_SCALE, 1_u64 << 32);
+    check("creation", create(AREA, SECURE_TSC), 2)?;
+    ready()
 }
 
 /// Makes VMPL1 ready to run and come back.

@@ -259,6 +259,11 @@ pub(super) const PAGE: &[Clause] = &[
         malformed(event(0x8000_0011, listed(10), listed(10), &[]), 5)?;
         malformed(event(0x8000_0011, listed(10) + 8, listed(11), &[]), 5)
     }),
+    ("a request in the guest's own memory is refused", || {
+        check("change", ghcb::change(listed(13), ghcb::SHARE), 0)?;
+        malformed(event(0x8000_0011, 0x20_0000, listed(13), &[]), 5)?;
+        malformed(event(0x8000_0011, listed(13), 0x20_0000, &[]), 5)
+    }),
     ("an extended request names its data", || {
         malformed(event(0x8000_0012, listed(10), listed(11), &[]), 4)?;
         malformed(

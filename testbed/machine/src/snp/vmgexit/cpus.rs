@@ -89,6 +89,7 @@ impl<M: HostMemory> Snp<'_, '_, M> {
         let erratum = gpa.is_multiple_of(PageSize::Size2M.bytes());
         let area = shared::read_area(&self.shared.map, gpa, &self.memory);
         let fits = area.is_ok_and(|area| vmsa::features(&area) == features);
+        let fits = fits && self.shared.rules.features.is_none_or(|all| all == features);
         if erratum || !fits {
             return refused;
         }
