@@ -180,11 +180,11 @@ pub(crate) fn certify_creation(core: &mut Core<'_>, call: &mut Call<'_>) -> Resu
     let scheme = read_scheme(call)?;
     let ticket = call.param_with(|r| Ticket::read(r, &[Tag::CREATION]))?;
     call.end()?;
+    let signer = Signer::new(core, call.entity(0), scheme, 1, 3)?;
     // A sequence has no name, so that no ticket is about it.
     let name = core.name_of(call.entity(1));
     let expected = creation_ticket(core, ticket.hierarchy, &name, &creation);
     ensure(expected == ticket.digest, Rc::TICKET.param(4))?;
-    let signer = Signer::new(core, call.entity(0), scheme, 1, 3)?;
     Ok(attest(
         core,
         call,

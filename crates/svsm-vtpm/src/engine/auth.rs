@@ -13,7 +13,10 @@ use crate::{
     crypto::Digest,
     handle::Handle,
     rc::{About, Rc, ensure},
-    state::{Core, session::SessionKind},
+    state::{
+        Core,
+        session::{ACTIVE_MAX, SessionKind},
+    },
     structures::{attributes::SessionAttributes as A, public::Name, scheme::ParameterCipher},
     table::Flags,
     wire::{Reader, Writer},
@@ -45,7 +48,9 @@ fn read_session(
     n: usize,
 ) -> Result<Session, Rc> {
     let handle: Handle = area.read()?;
-    ensure(handle.is_session() || handle == Handle::PASSWORD, Rc::VALUE)?;
+    // A number that no session can have is out of range; one that no session has now is a missing reference.
+    let in_range = handle.is_session() && handle.index() < ACTIVE_MAX;
+    ensure(in_range || handle == Handle::PASSWORD, Rc::VALUE)?;
     let nonce_caller: Digest = area.read()?;
     let attributes: A = area.read()?;
     let auth: Digest = area.read()?;
@@ -61,7 +66,10 @@ fn read_session(
         ensure(session.nonce_caller.is_empty(), Rc::NONCE)?;
         return Ok(session);
     }
-    let loaded = core.sessions.loaded(handle).ok_or(Rc::REFERENCE_S0)?;
+    let loaded = core
+        .sessions
+        .loaded(handle)
+        .ok_or_else(|| core.sessions.missing(handle))?;
     let Some(command) = frame.command else {
         return Err(Rc::COMMAND_CODE);
     };

@@ -190,6 +190,14 @@ impl<'a> Sessions<'a> {
         self.slots.get_mut(slot)?.0.as_mut()
     }
 
+    /// Why a session handle leads nowhere: a loaded session of the other kind has this number, or none has.
+    pub(crate) fn missing(&self, handle: Handle) -> Rc {
+        match self.active.get(handle.index()) {
+            Some(Active::Loaded(_)) => Rc::HANDLE,
+            _ => Rc::REFERENCE_S0,
+        }
+    }
+
     /// The session, or the code for one that is not there.
     pub(crate) fn need(&mut self, handle: Handle) -> Result<&mut Session, Rc> {
         self.loaded_mut(handle).ok_or(Rc::REFERENCE_S0)

@@ -1,6 +1,6 @@
 use std::vec;
 
-use super::bench::{Bench, ECC_SIGNING, OWNER, RSA_STORAGE};
+use super::bench::{Bench, ECC_SIGNING, ECC_STORAGE, OWNER, RSA_STORAGE};
 use crate::{Progress, Rc};
 
 #[test]
@@ -122,4 +122,40 @@ fn dictionary_attacks_lock_out_and_heal() {
     assert_eq!(right(&mut bench), Rc::LOCKOUT);
     *bench.clock.0.lock().unwrap() += 10_000;
     assert_eq!(right(&mut bench), Rc::SUCCESS);
+}
+
+#[test]
+fn a_session_number_beyond_all_sessions_is_out_of_range() {
+    let mut bench = Bench::started();
+    let clear_control = |session: [u8; 4]| {
+        let mut command = b"\x80\x02\0\0\0\x1C\0\0\x01\x27\x40\0\0\x0C\0\0\0\x09".to_vec();
+        command.extend(session);
+        command.extend([0, 0, 1, 0, 0, 0]);
+        command
+    };
+    let rc = bench.raw(0, &clear_control([3, 0, 0x62, 1])).0;
+    assert_eq!(rc, Rc::VALUE.session(1));
+    // One that could be there, and is not.
+    let rc = bench.raw(0, &clear_control([3, 0, 0, 63])).0;
+    assert_eq!(rc.as_u32(), 0x918);
+}
+
+#[test]
+fn a_session_of_the_other_kind_is_the_wrong_handle() {
+    let mut bench = Bench::started();
+    // StartAuthSession: a policy session, which gets number 0.
+    let params = [&[0, 16][..], &[1; 16], b"\0\0\x01\0\x10\0\x0B"].concat();
+    bench.ok(0x176, &[0x4000_0007, 0x4000_0007], &params);
+    let command = b"\x80\x02\0\0\0\x1C\0\0\x01\x27\x40\0\0\x0C\0\0\0\x09\x02\0\0\0\0\0\x01\0\0\0";
+    assert_eq!(bench.raw(0, command).0, Rc::HANDLE.session(1));
+}
+
+#[test]
+fn a_key_that_cannot_sign_is_blamed_before_the_ticket() {
+    let mut bench = Bench::started();
+    bench.create_primary(OWNER, ECC_STORAGE);
+    // CertifyCreation by a storage key, with a ticket that no TPM made.
+    let params = b"\0\0\0\0\0\x10\x80\x21\x40\0\0\x01\0\0";
+    let (rc, _) = bench.run(0x14A, &[0x8000_0000, 0x8000_0000], &[b""], params);
+    assert_eq!(rc, Rc::KEY.handle(1));
 }
