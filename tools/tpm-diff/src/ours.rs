@@ -1,10 +1,11 @@
 //! Our TPM, with libtpms' capacities.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
 use svsm_vtpm::{
-    Clock, Ephemeral, ObjectSlot, Random, SeamError, Seams, SessionSlot, Storage, Tpm,
+    Clock, NvStore, ObjectSlot, Random, SeamError, Seams, SessionSlot, Storage, Tpm,
     crypto::RustCrypto,
 };
 
@@ -29,16 +30,32 @@ impl Clock for Uptime {
     }
 }
 
-pub(crate) struct Ours(Tpm<'static>);
+/// A store that keeps how long the last image was, and nothing else.
+struct Ruler(&'static AtomicUsize);
+
+impl NvStore for Ruler {
+    fn load(&mut self, _: &mut [u8]) -> Result<Option<usize>, SeamError> {
+        Ok(None)
+    }
+
+    fn commit(&mut self, _: u64, image: &[u8]) -> Result<(), SeamError> {
+        self.0.store(image.len(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Our TPM.
+pub(crate) struct Ours(Tpm<'static>, &'static AtomicUsize);
 
 impl Ours {
     pub(crate) fn new() -> Result<Self> {
+        let len = Box::leak(Box::new(AtomicUsize::new(0)));
         let tpm = Tpm::new(
             Seams {
                 crypto: &RustCrypto,
                 random: Box::leak(Box::new(Entropy(Rng::new(1)))),
                 clock: Box::leak(Box::new(Uptime(Instant::now()))),
-                store: Box::leak(Box::new(Ephemeral)),
+                store: Box::leak(Box::new(Ruler(len))),
             },
             Storage {
                 command: vec![0; 4096].leak(),
@@ -54,13 +71,22 @@ impl Ours {
                 nv: vec![0; Storage::NV_HEAD + 64 * 1024].leak(),
             },
         )?;
-        Ok(Self(tpm))
+        Ok(Self(tpm, len))
+    }
+
+    /// The bytes of the permanent state, as the store got it last.
+    pub(crate) fn state_len(&self) -> usize {
+        self.1.load(Ordering::Relaxed)
     }
 }
 
 impl Peer for Ours {
     fn reset(&mut self) -> Result<()> {
         Ok(self.0.manufacture()?)
+    }
+
+    fn power_cycle(&mut self) -> Result<()> {
+        Ok(self.0.power_on()?)
     }
 
     fn execute(&mut self, command: &[u8]) -> Result<Vec<u8>> {

@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 /// A TPM that is made anew at each reset.
 pub(crate) trait Peer {
     fn reset(&mut self) -> Result<()>;
+    /// Takes the power away and gives it back.
+    fn power_cycle(&mut self) -> Result<()>;
     fn execute(&mut self, command: &[u8]) -> Result<Vec<u8>>;
 }
 
@@ -48,6 +50,10 @@ impl Drop for Child {
 impl Peer for Child {
     fn reset(&mut self) -> Result<()> {
         self.execute(&[]).map(|_| ())
+    }
+
+    fn power_cycle(&mut self) -> Result<()> {
+        anyhow::bail!("the power of a TPM in another process is its own")
     }
 
     fn execute(&mut self, command: &[u8]) -> Result<Vec<u8>> {
