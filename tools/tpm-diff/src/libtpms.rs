@@ -57,6 +57,8 @@ impl Libtpms {
         let folder = tempfile::tempdir()?;
         // SAFETY: this process has one thread.
         unsafe { std::env::set_var("TPM_PATH", folder.path()) };
+        // Some of its files go there instead.
+        std::env::set_current_dir(folder.path())?;
         // SAFETY: called once, before everything else, with TPMLIB_TPM_VERSION_2.
         ensure!(unsafe { choose(1) } == 0, "no TPM 2");
         Ok(Self {

@@ -38,11 +38,47 @@ impl Clock for OsClock {
     }
 }
 
+/// How large a TPM is, where it keeps its state, and whether it prints what it does.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file of the permanent state; without, the state ends with the TPM.
+    pub state: Option<PathBuf>,
+    /// Objects that can be loaded at a time: 3 at least.
+    pub objects: usize,
+    /// Sessions that can be loaded at a time: 3 at least.
+    pub sessions: usize,
+    /// Whether each command and its response go to the standard error output.
+    pub trace: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            state: None,
+            objects: 4,
+            sessions: 4,
+            trace: false,
+        }
+    }
+}
+
 /// A TPM that several connections use.
-pub(crate) struct Machine {
+pub struct Machine {
     tpm: Mutex<State>,
+    /// Cancels commands until it is switched off.
     cancel: AtomicBool,
+    /// Cancels the command in progress and no other.
+    cancel_once: AtomicBool,
+    /// Whether a dynamic launch was measured.
+    established: AtomicBool,
     trace: bool,
+}
+
+impl core::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // Its state is secret.
+        f.debug_struct("Machine").finish_non_exhaustive()
+    }
 }
 
 struct State {
@@ -51,12 +87,12 @@ struct State {
 }
 
 impl Machine {
-    pub(crate) fn new(
-        state: Option<PathBuf>,
-        objects: usize,
-        sessions: usize,
-        trace: bool,
-    ) -> Result<Self> {
+    /// A TPM with power. Its memory is never given back.
+    ///
+    /// # Errors
+    ///
+    /// The state cannot be read, or is of another kind; it is left as it is.
+    pub fn new(settings: Settings) -> Result<Self> {
         // The TPM lives as long as the process: its memory is never given back.
         let slots = |n| (0..n).map(|_| ObjectSlot::EMPTY).collect::<Vec<_>>().leak();
         let tpm = Tpm::new(
@@ -64,13 +100,13 @@ impl Machine {
                 crypto: &RustCrypto,
                 random: Box::leak(Box::new(OsRandom)),
                 clock: Box::leak(Box::new(OsClock(Instant::now()))),
-                store: Box::leak(Box::new(FileStore::new(state))),
+                store: Box::leak(Box::new(FileStore::new(settings.state))),
             },
             Storage {
                 command: vec![0; BUFFER].leak(),
                 response: vec![0; BUFFER].leak(),
-                objects: slots(objects + Storage::EXTRA_OBJECTS),
-                sessions: (0..sessions)
+                objects: slots(settings.objects + Storage::EXTRA_OBJECTS),
+                sessions: (0..settings.sessions)
                     .map(|_| SessionSlot::EMPTY)
                     .collect::<Vec<_>>()
                     .leak(),
@@ -83,7 +119,9 @@ impl Machine {
                 powered: false,
             }),
             cancel: AtomicBool::new(false),
-            trace,
+            cancel_once: AtomicBool::new(false),
+            established: AtomicBool::new(false),
+            trace: settings.trace,
         };
         machine.set_power(true)?;
         Ok(machine)
@@ -94,7 +132,11 @@ impl Machine {
     }
 
     /// Switches the power; switching it on when it is on changes nothing.
-    pub(crate) fn set_power(&self, on: bool) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The TPM does not come up, for what [`Machine::new`] says.
+    pub fn set_power(&self, on: bool) -> Result<()> {
         let mut state = self.state();
         if on && !state.powered {
             state.tpm.power_on().context("the TPM does not come up")?;
@@ -103,44 +145,76 @@ impl Machine {
         Ok(())
     }
 
+    /// Whether the TPM has power.
+    pub fn is_powered(&self) -> bool {
+        self.state().powered
+    }
+
     /// Takes the power away and gives it back.
-    pub(crate) fn reset(&self) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// As for [`Machine::set_power`].
+    pub fn reset(&self) -> Result<()> {
         self.set_power(false)?;
         self.set_power(true)
     }
 
-    pub(crate) fn set_physical_presence(&self, asserted: bool) {
+    /// Asserts physical presence, or withdraws it.
+    pub fn set_physical_presence(&self, asserted: bool) {
         self.state().tpm.set_physical_presence(asserted);
     }
 
     /// Cancels the command in progress, and those to come, until it is switched off.
-    pub(crate) fn set_cancel(&self, on: bool) {
+    pub fn set_cancel(&self, on: bool) {
         self.cancel.store(on, Ordering::SeqCst);
     }
 
-    pub(crate) fn hash_start(&self) {
+    /// Cancels the command in progress.
+    pub fn cancel(&self) {
+        self.cancel_once.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a dynamic launch was measured since this was last forgotten.
+    pub fn is_established(&self) -> bool {
+        self.established.load(Ordering::SeqCst)
+    }
+
+    /// Forgets that a dynamic launch was measured.
+    pub fn reset_established(&self) {
+        self.established.store(false, Ordering::SeqCst);
+    }
+
+    /// `_TPM_Hash_Start`.
+    pub fn hash_start(&self) {
+        self.established.store(true, Ordering::SeqCst);
         self.state().tpm.hash_start();
     }
 
-    pub(crate) fn hash_data(&self, data: &[u8]) {
+    /// `_TPM_Hash_Data`.
+    pub fn hash_data(&self, data: &[u8]) {
         self.state().tpm.hash_data(data);
     }
 
-    pub(crate) fn hash_end(&self) {
+    /// `_TPM_Hash_End`.
+    pub fn hash_end(&self) {
         self.state().tpm.hash_end();
     }
 
     /// Runs a command; the answer of a TPM without power is empty.
-    pub(crate) fn execute(&self, locality: u8, command: &[u8]) -> Vec<u8> {
+    pub fn execute(&self, locality: u8, command: &[u8]) -> Vec<u8> {
         let mut state = self.state();
         if !state.powered {
             return Vec::new();
         }
+        self.cancel_once.store(false, Ordering::SeqCst);
         let start = Instant::now();
         let response = match state.tpm.submit(locality, command) {
             Ok(()) => {
                 while state.tpm.step() == Progress::Pending {
-                    if self.cancel.load(Ordering::SeqCst) {
+                    if self.cancel.load(Ordering::SeqCst)
+                        || self.cancel_once.swap(false, Ordering::SeqCst)
+                    {
                         state.tpm.cancel();
                     }
                 }

@@ -1,32 +1,43 @@
 //! `tpm-sim`: the TPM of `svsm-vtpm` behind sockets, for software that expects a simulator.
 
-mod machine; // the TPM with its memory, power and store
-mod mssim; // the TCG simulator's protocol
-mod store; // the permanent state in a file
-mod trace; // commands and responses for people
-
 use core::net::IpAddr;
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
-use clap::Parser;
-
-use machine::Machine;
+use clap::{Parser, ValueEnum};
+use tpm_sim::{Machine, Settings, mssim, swtpm};
 
 /// A TPM 2.0 behind a socket.
 ///
-/// Speaks the protocol of the TCG's simulator: commands on PORT, power and the like on the port after it. tpm2-tss reaches it as
-/// `mssim:host=127.0.0.1,port=PORT`. It listens on the loopback address and trusts whoever connects.
+/// It listens on the loopback address and trusts whoever connects.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "\
+How tpm2-tss reaches it (TPM2TOOLS_TCTI for tpm2-tools):
+  --protocol mssim              mssim:host=127.0.0.1,port=PORT
+  --protocol swtpm              swtpm:host=127.0.0.1,port=PORT
+  --protocol swtpm --socket S   swtpm:path=S
+
+How QEMU does, with --protocol swtpm --socket S:
+  -chardev socket,id=tpm,path=S.ctrl -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0"
+)]
 struct Options {
+    /// What clients speak
+    #[arg(long, value_enum, default_value_t = Protocol::Mssim)]
+    protocol: Protocol,
+
     /// Port for commands
     #[arg(long, short, default_value_t = 2321)]
     port: u16,
 
-    /// Port for power, NV, cancel and physical presence [default: the one after PORT]
+    /// Port for power, cancel, locality and the like [default: the one after PORT]
     #[arg(long)]
     ctrl: Option<u16>,
+
+    /// UNIX socket for commands instead of a port; the one for control has `.ctrl` after its name
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["port", "ctrl", "bind"])]
+    socket: Option<PathBuf>,
 
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1")]
@@ -49,6 +60,14 @@ struct Options {
     sessions: u8,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Protocol {
+    /// The TCG's simulator: signals, on a port for commands and one for the platform
+    Mssim,
+    /// swtpm: bare commands, and a control channel
+    Swtpm,
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
     let ctrl = match options.ctrl {
@@ -58,11 +77,21 @@ fn main() -> Result<()> {
             .checked_add(1)
             .context("no port after this one; give --ctrl")?,
     };
-    let machine = Arc::new(Machine::new(
-        options.state,
-        usize::from(options.objects),
-        usize::from(options.sessions),
-        options.trace,
-    )?);
-    mssim::serve(&machine, options.bind, options.port, ctrl)
+    anyhow::ensure!(
+        options.socket.is_none() || options.protocol == Protocol::Swtpm,
+        "--socket needs --protocol swtpm: mssim has TCP ports only"
+    );
+    let machine = Arc::new(Machine::new(Settings {
+        state: options.state,
+        objects: usize::from(options.objects),
+        sessions: usize::from(options.sessions),
+        trace: options.trace,
+    })?);
+    match (options.protocol, options.socket) {
+        (Protocol::Mssim, _) => mssim::serve(&machine, options.bind, options.port, ctrl),
+        (Protocol::Swtpm, None) => {
+            swtpm::Service::new(machine).serve_tcp(options.bind, options.port, ctrl)
+        }
+        (Protocol::Swtpm, Some(path)) => swtpm::Service::new(machine).serve_unix(&path),
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use socket2::SockRef;
 
-use crate::machine::Machine;
+use crate::Machine;
 
 /// Longest transfer that is accepted.
 const TRANSFER_MAX: usize = 1 << 16;
@@ -39,49 +39,104 @@ mod signal {
 }
 
 /// Serves both ports until a client says stop.
-pub(crate) fn serve(machine: &Arc<Machine>, bind: IpAddr, port: u16, ctrl: u16) -> Result<()> {
+///
+/// # Errors
+///
+/// A port cannot be listened on.
+pub fn serve(machine: &Arc<Machine>, bind: IpAddr, port: u16, ctrl: u16) -> Result<()> {
     let listen = |port| {
         TcpListener::bind((bind, port)).with_context(|| format!("cannot listen on {bind}:{port}"))
     };
     let (commands, platform) = (listen(port)?, listen(ctrl)?);
     eprintln!("tpm-sim: commands on {bind}:{port}, platform on {bind}:{ctrl}");
     let on_platform = Arc::clone(machine);
-    thread::spawn(move || accept(&platform, &on_platform, platform_signal));
-    accept(&commands, machine, command_signal);
+    thread::spawn(move || accept(&platform, &on_platform, Port::Platform));
+    accept(&commands, machine, Port::Commands);
     Ok(())
 }
 
-/// Answers one signal; `false` ends the connection.
-type Handler = fn(&Machine, &mut Connection, u32) -> io::Result<bool>;
+/// The two ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Commands, and the signals of a dynamic launch.
+    Commands,
+    /// Power, presence, cancel, reset.
+    Platform,
+}
 
-fn accept(listener: &TcpListener, machine: &Arc<Machine>, handler: Handler) {
+/// What comes after a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The next signal.
+    Signal,
+    /// Nothing: the connection ends.
+    End,
+    /// Nothing: the simulator ends.
+    Stop,
+}
+
+/// A connection's two directions.
+pub trait Transport: Read + Write {
+    /// Has what was received acknowledged at once. A client sends a command in several small writes and waits for each to be
+    /// acknowledged, which the system would put off by 40 ms.
+    ///
+    /// # Errors
+    ///
+    /// The connection is gone.
+    fn hurry(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Transport for TcpStream {
+    fn hurry(&self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        SockRef::from(self).set_tcp_quickack(true)?;
+        Ok(())
+    }
+}
+
+fn accept(listener: &TcpListener, machine: &Arc<Machine>, port: Port) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
         let machine = Arc::clone(machine);
         thread::spawn(move || {
-            let mut connection = Connection { stream };
             // Whatever goes wrong ends this connection and no other.
-            let _ = connection.stream.set_nodelay(true);
-            while let Ok(signal) = connection.u32() {
-                match handler(&machine, &mut connection, signal) {
-                    Ok(true) => {}
-                    Ok(false) | Err(_) => break,
-                }
+            let _ = stream.set_nodelay(true);
+            if let Ok(Next::Stop) = talk(&machine, stream, port) {
+                std::process::exit(0);
             }
         });
     }
 }
 
-struct Connection {
-    stream: TcpStream,
+/// Answers signals until the connection ends, by a signal or by an error.
+///
+/// # Errors
+///
+/// The connection is gone, or sent what is no signal.
+pub fn talk<S: Transport>(machine: &Machine, stream: S, port: Port) -> io::Result<Next> {
+    let mut connection = Connection { stream };
+    loop {
+        let signal = connection.u32()?;
+        let next = match port {
+            Port::Commands => command_signal(machine, &mut connection, signal)?,
+            Port::Platform => platform_signal(machine, &mut connection, signal)?,
+        };
+        if next != Next::Signal {
+            return Ok(next);
+        }
+    }
 }
 
-impl Connection {
-    /// Reads exactly so much. The client sends a command in several small writes and waits for each to be acknowledged, which the
-    /// system would put off by 40 ms.
+struct Connection<S> {
+    stream: S,
+}
+
+impl<S: Transport> Connection<S> {
+    /// Reads exactly so much.
     fn read(&mut self, out: &mut [u8]) -> io::Result<()> {
-        #[cfg(target_os = "linux")]
-        SockRef::from(&self.stream).set_tcp_quickack(true)?;
+        self.stream.hurry()?;
         self.stream.read_exact(out)
     }
 
@@ -102,17 +157,21 @@ impl Connection {
         Ok(bytes)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<Next> {
         self.stream.write_all(bytes)?;
-        Ok(true)
+        Ok(Next::Signal)
     }
 
-    fn acknowledge(&mut self) -> io::Result<bool> {
+    fn acknowledge(&mut self) -> io::Result<Next> {
         self.write(&[0; 4])
     }
 }
 
-fn command_signal(machine: &Machine, peer: &mut Connection, signal: u32) -> io::Result<bool> {
+fn command_signal<S: Transport>(
+    machine: &Machine,
+    peer: &mut Connection<S>,
+    signal: u32,
+) -> io::Result<Next> {
     match signal {
         signal::SEND_COMMAND => {
             let mut locality = [0];
@@ -143,13 +202,17 @@ fn command_signal(machine: &Machine, peer: &mut Connection, signal: u32) -> io::
             // Version 1; a platform port is there.
             peer.write(&[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0])
         }
-        signal::SESSION_END => Ok(false),
-        signal::STOP => std::process::exit(0),
-        _ => Ok(false),
+        signal::SESSION_END => Ok(Next::End),
+        signal::STOP => Ok(Next::Stop),
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
-fn platform_signal(machine: &Machine, peer: &mut Connection, signal: u32) -> io::Result<bool> {
+fn platform_signal<S: Transport>(
+    machine: &Machine,
+    peer: &mut Connection<S>,
+    signal: u32,
+) -> io::Result<Next> {
     match signal {
         signal::POWER_ON => machine.set_power(true).map_err(io::Error::other)?,
         signal::POWER_OFF => machine.set_power(false).map_err(io::Error::other)?,
@@ -162,9 +225,9 @@ fn platform_signal(machine: &Machine, peer: &mut Connection, signal: u32) -> io:
         signal::HASH_START | signal::HASH_DATA | signal::HASH_END => {
             return command_signal(machine, peer, signal);
         }
-        signal::SESSION_END => return Ok(false),
-        signal::STOP => std::process::exit(0),
-        _ => return Ok(false),
+        signal::SESSION_END => return Ok(Next::End),
+        signal::STOP => return Ok(Next::Stop),
+        _ => return Err(io::ErrorKind::InvalidData.into()),
     }
     peer.acknowledge()
 }
