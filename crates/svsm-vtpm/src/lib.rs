@@ -14,6 +14,7 @@ mod handle; // handles
 mod object; // the rules of objects
 mod rc; // response codes
 mod seam; // entropy, time, store
+pub mod slots; // a store that survives power cuts
 mod state; // what a TPM remembers
 mod structures; // structures of the wire
 mod table; // the command table

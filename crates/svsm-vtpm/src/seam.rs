@@ -12,6 +12,12 @@ pub enum SeamError {
     StoreUnavailable,
     /// The store holds more than there is room for, or has less room than is needed.
     StoreSize,
+    /// The store was written by a newer version. It is left untouched.
+    StoreNewer,
+    /// No image in the store is whole and from this TPM. It is left untouched.
+    StoreBroken,
+    /// The newest image is older than one that was confirmed: somebody put an old one back.
+    StoreRolledBack,
 }
 
 impl fmt::Display for SeamError {
@@ -20,6 +26,9 @@ impl fmt::Display for SeamError {
             Self::NoEntropy => "no entropy available",
             Self::StoreUnavailable => "store of the permanent state not available",
             Self::StoreSize => "store of the permanent state has the wrong size",
+            Self::StoreNewer => "store of the permanent state written by a newer version",
+            Self::StoreBroken => "no whole image of this tpm in the store",
+            Self::StoreRolledBack => "image in the store older than one that was confirmed",
         })
     }
 }
