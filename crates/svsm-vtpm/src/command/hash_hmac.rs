@@ -31,6 +31,15 @@ enum MacAlg {
     Cmac,
 }
 
+/// `TPMI_ALG_MAC_SCHEME+`: a hash, CMAC, or the key's own.
+fn read_mac_scheme(r: &mut crate::wire::Reader<'_>) -> Result<crate::alg::Alg, Rc> {
+    use crate::alg::Alg;
+    let alg: Alg = r.read()?;
+    let known = matches!(alg, Alg::NULL | Alg::CMAC) || HashAlg::from_alg(alg).is_some();
+    ensure(known, Rc::SYMMETRIC)?;
+    Ok(alg)
+}
+
 /// The algorithm of a keyed hash or symmetric object, after the parameter that may choose it (clauses 15.4 to 15.6).
 fn mac_alg(object: &Object, asked: crate::alg::Alg) -> Result<MacAlg, Rc> {
     use crate::alg::Alg;
@@ -75,7 +84,7 @@ fn secret(object: &Object) -> Result<&[u8], Rc> {
 /// TPM2_HMAC and TPM2_MAC (clauses 15.5 and 15.6).
 pub(crate) fn mac(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let data = call.param_with(|r| r.sized(BUFFER_MAX))?;
-    let asked = call.param()?;
+    let asked = call.param_with(read_mac_scheme)?;
     call.end()?;
     let object = core.object_of(call.entity(0)).ok_or(Rc::TYPE.handle(1))?;
     let key = secret(object)?;
@@ -93,7 +102,7 @@ pub(crate) fn mac(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> 
 /// TPM2_HMAC_Start and TPM2_MAC_Start (clauses 17.2 and 17.3).
 pub(crate) fn mac_start(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let mut auth: Digest = call.param()?;
-    let asked = call.param()?;
+    let asked = call.param_with(read_mac_scheme)?;
     call.end()?;
     let object = core.object_of(call.entity(0)).ok_or(Rc::TYPE.handle(1))?;
     let alg = mac_alg(object, asked)?;

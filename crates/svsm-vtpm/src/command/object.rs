@@ -307,7 +307,9 @@ pub(crate) fn change_auth(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
         parent.qualified_name.as_slice(),
         &object.name,
     );
-    ensure(expected == object.qualified_name, Rc::TYPE.handle(2))?;
+    // An object without a name has no parent.
+    let is_child = object.public.name_alg.is_some() && expected == object.qualified_name;
+    ensure(is_child, Rc::TYPE.handle(2))?;
     let mut sensitive = object.sensitive.clone().ok_or(Rc::TYPE.handle(1))?;
     sensitive.auth = auth;
     sensitive.auth.trim_end();
