@@ -13,6 +13,7 @@ use std::time::Instant;
 Examples:
   cargo xtask test
   cargo xtask test --only fmt,rules,clippy
+  cargo xtask test --tpm-suites --only tpm-suites
   cargo xtask test --skip boot --keep-going")]
 pub(crate) struct Args {
     /// Run only the named stages (see --list).
@@ -21,6 +22,9 @@ pub(crate) struct Args {
     /// Leave the named stages out.
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     skip: Vec<String>,
+    /// Also run all of tpm2-tss' integration tests against the TPM, which are fetched and built first.
+    #[arg(long)]
+    tpm_suites: bool,
     /// Go on after a stage has failed.
     #[arg(long)]
     keep_going: bool,
@@ -40,6 +44,9 @@ struct Stage {
     what: &'static str,
     run: fn() -> Result<Done>,
 }
+
+/// The stage that runs only when it is asked for.
+const SUITES: &str = "tpm-suites";
 
 const STAGES: &[Stage] = &[
     Stage {
@@ -66,6 +73,16 @@ const STAGES: &[Stage] = &[
         name: "host",
         what: "tests on the host, doc tests included",
         run: stages::host,
+    },
+    Stage {
+        name: "tpm",
+        what: "the TPM agrees with libtpms, and with tpm2-tss' SYS tests",
+        run: stages::tpm,
+    },
+    Stage {
+        name: SUITES,
+        what: "all of tpm2-tss' tests, by both transports (with --tpm-suites)",
+        run: stages::tpm_suites,
     },
     Stage {
         name: "loom",
@@ -136,7 +153,8 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         bail!("there is no stage `{unknown}`; `cargo xtask test --list` names them");
     }
     let wanted = |stage: &&Stage| {
-        (args.only.is_empty() || args.only.iter().any(|n| n == stage.name))
+        let named = args.only.iter().any(|n| n == stage.name);
+        (named || args.only.is_empty() && (stage.name != SUITES || args.tpm_suites))
             && !args.skip.iter().any(|n| n == stage.name)
     };
     let begun = Instant::now();

@@ -22,6 +22,7 @@ mod rules;
 mod setup;
 mod soak;
 mod tools;
+mod tpm;
 mod ui;
 mod workspace;
 

@@ -1,6 +1,7 @@
 //! `cargo xtask measure`: figures that are counted, and what the software machine costs.
 
 mod machine; // the software machine
+mod tpm; // the TPM, beside libtpms
 
 use crate::bench::{self, Bench, Size};
 use anyhow::{Context, Result, bail};
@@ -21,6 +22,7 @@ on the software machine, which are seconds of this computer and of no other.
 Examples:
   cargo xtask measure
   cargo xtask measure machine
+  cargo xtask measure tpm
   cargo xtask measure --json")]
 pub(crate) struct Args {
     /// What is measured.
@@ -37,6 +39,8 @@ enum Subject {
     Firmware,
     /// The software machine: what exits cost, how long Linux takes on it, how large it is.
     Machine,
+    /// The TPM beside libtpms, both in one process: processor time of operations, stack, state, code.
+    Tpm,
 }
 
 /// One figure.
@@ -50,6 +54,7 @@ struct Figure {
 /// `cargo xtask measure`.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     let figures = match args.subject {
+        Subject::Tpm => return tpm::command(args.json),
         Subject::Firmware => firmware()?,
         Subject::Machine => machine::figures()?,
     };

@@ -323,6 +323,27 @@ impl Sources {
         Ok(Self { dir })
     }
 
+    /// Source code of a suite of the archive that serves this machine; its release may be another one.
+    pub(crate) fn code_of(suite: &str) -> Result<Self> {
+        let format = ["indextargets", "--format", "$(REPO_URI) $(RELEASE)"];
+        let targets = proc::capture(Command::new("apt-get").args(format))?;
+        let uri = targets
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .find(|(uri, _)| !uri.contains("security"))
+            .map(|(uri, _)| uri)
+            .context("apt knows no archive")?;
+        let dir = workspace::target_dir()?
+            .join("apt")
+            .join(format!("source-{suite}"));
+        std::fs::create_dir_all(dir.join("lists/partial"))?;
+        std::fs::write(
+            dir.join("sources.list"),
+            format!("deb-src {uri} {suite} main\n"),
+        )?;
+        Ok(Self { dir })
+    }
+
     /// `apt-get` that reads these sources and no others.
     pub(crate) fn apt(&self) -> Result<Command> {
         self.command("apt-get")
@@ -361,6 +382,25 @@ fn of_apt(program: &str, options: &[String]) -> Result<Command> {
 fn may_apt(install: Install) -> bool {
     let root = proc::ask(Command::new("id").arg("-u")).is_some_and(|id| id == "0");
     install == Install::Allowed && root && proc::find("apt-get").is_some()
+}
+
+/// Sees that Debian's packages are installed, or says which are missing.
+pub(crate) fn packages(install: Install, names: &[&str], what: &str) -> Result<()> {
+    let is_there = |name: &&str| {
+        let mut ask = Command::new("dpkg-query");
+        ask.args(["-W", "-f", "${db:Status-Status}", name]);
+        proc::ask(&mut ask).as_deref() == Some("installed")
+    };
+    let missing: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| !is_there(name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let otherwise = format!("apt-get install {}", missing.join(" "));
+    apt_install(install, &missing, what, &otherwise)
 }
 
 fn apt_install(install: Install, packages: &[&str], what: &str, otherwise: &str) -> Result<()> {

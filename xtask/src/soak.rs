@@ -1,6 +1,8 @@
 //! `cargo xtask soak`: long series, too long for the gate. They keep what they did in target/soak and go on there
 //! when they are started again.
 
+mod commands; // commands to the TPM
+
 use crate::bench::{self, Bench, SIZES, Size};
 use crate::linux::{self, Guest, Lab, SIZES as SIZES_OF_LINUX};
 use crate::{ui, workspace};
@@ -21,7 +23,8 @@ A series that was stopped goes on where it was, as long as the image is the same
 Examples:
   cargo xtask soak --list
   cargo xtask soak boot
-  cargo xtask soak boot --count 500 --keep-going")]
+  cargo xtask soak boot --count 500 --keep-going
+  cargo xtask soak tpm-diff --count 200")]
 pub(crate) struct Args {
     /// The series (see --list).
     #[arg(required_unless_present = "list")]
@@ -50,6 +53,14 @@ const SERIES: &[(&str, &str)] = &[
         "linux",
         "starts stock Linux in a row, plain and as an SNP guest, on 1 and 2 processors in turn; begins anew each time",
     ),
+    (
+        "tpm-diff",
+        "random and damaged commands to our TPM and to libtpms, --count times 500 sequences of 40 commands",
+    ),
+    (
+        "tpm",
+        "the same to our TPM alone, --count times 10000 sequences: no panic, no overflow, no malformed response",
+    ),
 ];
 
 /// `cargo xtask soak`.
@@ -63,6 +74,8 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     match args.name.as_deref() {
         Some("boot") => boot(args),
         Some("linux") => linux(args),
+        Some("tpm-diff") => commands::series(args, false),
+        Some("tpm") => commands::series(args, true),
         other => bail!(
             "there is no series `{}`; `cargo xtask soak --list` names them",
             other.unwrap_or_default()

@@ -2,9 +2,10 @@
 
 use super::{Done, passed};
 use crate::setup::{self, Bare, Install};
+use crate::tpm::suite::{Suite, Transport};
 use crate::{
     bare, book, boots, docs as documentation, features, fuzz, linux as stock, proc, rules, tools,
-    workspace,
+    tpm as vtpm, workspace,
 };
 use anyhow::{Result, ensure};
 use std::process::Command;
@@ -56,6 +57,58 @@ pub(super) fn host() -> Result<Done> {
     test.env("SVSM_BARE_DIR", workspace::target_dir()?.join("none"));
     proc::run(&mut test)?;
     passed("all packages")
+}
+
+/// How many sequences the gate compares: a minute's worth. `cargo xtask soak tpm-diff` compares many more.
+const SEQUENCES: u64 = 200;
+
+pub(super) fn tpm() -> Result<Done> {
+    let mut said = Vec::new();
+    match vtpm::library_missing() {
+        Some(why) => said.push(format!("NOT compared with libtpms: {why}")),
+        None => {
+            let diff = vtpm::diff(&vtpm::tool("tpm-diff")?, 1, SEQUENCES, false)?;
+            ensure!(
+                diff.unexplained == 0,
+                "{} differences to libtpms that nobody has explained",
+                diff.unexplained
+            );
+            said.push(format!(
+                "{} sequences, {} commands as libtpms, {} differences explained",
+                diff.sequences,
+                diff.commands,
+                diff.used.iter().sum::<u64>()
+            ));
+        }
+    }
+    match Suite::found()? {
+        // Its build takes longer than this stage may.
+        None => said.push("SYS tests NOT run: `--tpm-suites` builds them".to_owned()),
+        Some(suite) => {
+            let sim = vtpm::tool("tpm-sim")?;
+            let tally = suite.run(&sim, Transport::Mssim, Some("sys"))?;
+            said.push(format!("SYS: {}", tally.check()?));
+        }
+    }
+    if said
+        .iter()
+        .all(|line| line.contains(" NOT ") || line.starts_with("NOT "))
+    {
+        return Ok(Done::Skipped(said.join("; ")));
+    }
+    passed(said.join("; "))
+}
+
+/// Who asks for it wants it: what is missing is a failure.
+pub(super) fn tpm_suites() -> Result<Done> {
+    let suite = Suite::bring()?;
+    let sim = vtpm::tool("tpm-sim")?;
+    let mut said = Vec::new();
+    for transport in Transport::ALL {
+        let tally = suite.run(&sim, transport, None)?;
+        said.push(format!("{}: {}", transport.name(), tally.check()?));
+    }
+    passed(said.join("; "))
 }
 
 /// Models are the test target `loom` of a crate: everything in it runs under `cfg(loom)` only.
