@@ -3,6 +3,7 @@
 mod cpio; // an initial RAM disk
 mod facts; // what a guest said, and whether it is true
 mod kernel; // Debian's
+mod tpm; // with a TPM and tpm2-tools
 
 use crate::firmware::{self, Programs};
 use crate::setup::{self, Bare, Install};
@@ -28,6 +29,7 @@ The exit status is the verdict's, as for `cargo xtask boot`.
 Examples:
   cargo xtask linux
   cargo xtask linux --platform snp --smp 2
+  cargo xtask linux --tpm
   cargo xtask linux --platform snp --kernel vmlinuz --initrd initrd.img --append 'console=ttyS0'")]
 pub(crate) struct Args {
     /// The machine to run on.
@@ -51,6 +53,9 @@ pub(crate) struct Args {
     /// How long the run may take, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u64,
+    /// Start it in QEMU itself with `tpm-sim` as its TPM, and let tpm2-tools extend, seal, unseal and quote.
+    #[arg(long, conflicts_with_all = ["platform", "smp", "memory", "kernel", "initrd", "append"])]
+    tpm: bool,
     /// Do not show the guest's console.
     #[arg(long)]
     quiet: bool,
@@ -103,6 +108,9 @@ pub(crate) fn fetch_kernel() -> Result<()> {
 
 /// `cargo xtask linux`.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
+    if args.tpm {
+        return tpm::command(args.timeout, args.quiet);
+    }
     let own = args.initrd.is_none();
     let lab = Lab::build(args.kernel.clone(), args.initrd.clone())?;
     ui::step(&format!(

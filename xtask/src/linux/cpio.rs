@@ -31,6 +31,20 @@ pub(super) fn initrd(init: &Path, modules: &[PathBuf]) -> Result<Vec<u8>> {
     Ok(archive.bytes)
 }
 
+/// A RAM disk of programs, whose first is `init`: names with the directories they lie in, and contents.
+pub(super) fn programs(directories: &[&str], files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    for directory in directories {
+        archive.entry(directory, DIRECTORY, (0, 0), &[]);
+    }
+    archive.entry("dev/console", CHARACTER_DEVICE, (5, 1), &[]);
+    for (name, contents) in files {
+        archive.entry(name, PROGRAM, (0, 0), contents);
+    }
+    archive.entry("TRAILER!!!", 0, (0, 0), &[]);
+    archive.bytes
+}
+
 #[derive(Default)]
 struct Archive {
     bytes: Vec<u8>,
