@@ -9,6 +9,8 @@ use svsm_sim::verify::{Chain, Expected, Link, Reason, Unusable, verify};
 use zerocopy::{FromBytes, IntoBytes};
 
 const VCEK: &[u8] = include_bytes!("data/vcek-milan.der");
+const ASK: &[u8] = include_bytes!("data/ask-milan.der");
+const ARK: &[u8] = include_bytes!("data/ark-milan.der");
 
 fn report() -> Report {
     let text = include_str!("data/report-milan.hex").trim();
@@ -54,15 +56,58 @@ fn the_signature_of_a_real_report_holds() {
 }
 
 #[test]
-fn a_chain_with_rsa_in_it_ends_with_a_reason() {
-    let root = root_certificate();
+fn a_real_report_is_believed_for_the_sake_of_its_maker() {
     let chain = Chain {
         vcek: VCEK,
-        ask: root.der(),
+        ask: ASK,
     };
-    let refused = verify(report().as_bytes(), &chain, root.der(), &Expected::ANY).unwrap_err();
+    let believed = verify(report().as_bytes(), &chain, ARK, &Expected::ANY);
+    assert_eq!(believed.as_ref().map(|report| report.vmpl.get()), Ok(0));
+    assert_eq!(believed.unwrap(), report());
+    let mut forged = report();
+    forged.measurement[0] ^= 1;
+    let refused = verify(forged.as_bytes(), &chain, ARK, &Expected::ANY);
+    assert_eq!(refused.unwrap_err(), Reason::Signature);
+}
+
+/// Every part of each certificate that is signed or signs.
+#[test]
+fn real_certificates_with_another_bit_are_refused() {
+    for (link, whole) in [(Link::Vcek, VCEK), (Link::Ask, ASK), (Link::Ark, ARK)] {
+        // The end of the certificate is in its signature, its middle is in what is signed.
+        for at in [whole.len() - 1, whole.len() - 500, whole.len() / 3] {
+            let mut other = whole.to_vec();
+            *other.get_mut(at).unwrap() ^= 1;
+            let pick = |which: Link, real| if which == link { &*other } else { real };
+            let chain = Chain {
+                vcek: pick(Link::Vcek, VCEK),
+                ask: pick(Link::Ask, ASK),
+            };
+            let root = pick(Link::Ark, ARK);
+            let refused = verify(report().as_bytes(), &chain, root, &Expected::ANY);
+            assert!(
+                matches!(refused, Err(Reason::Chain(_) | Reason::Certificate(..))),
+                "{link} {at}: {refused:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_real_chain_does_not_lead_to_another_root() {
+    let root = root_certificate();
+    let refused = |ask, root| {
+        let chain = Chain { vcek: VCEK, ask };
+        verify(report().as_bytes(), &chain, root, &Expected::ANY).unwrap_err()
+    };
+    assert_eq!(refused(ASK, root.der()), Reason::Chain(Link::Ask));
+    assert_eq!(refused(root.der(), root.der()), Reason::Chain(Link::Vcek));
+    assert_eq!(refused(ARK, ARK), Reason::Chain(Link::Vcek));
+    // The chip's key signs reports and no certificates.
+    assert_eq!(refused(VCEK, ARK), Reason::Chain(Link::Ask));
+    assert_eq!(refused(ASK, VCEK), Reason::Chain(Link::Ark));
     assert_eq!(
-        refused,
-        Reason::Certificate(Link::Vcek, Unusable::Algorithm)
+        refused(&ASK[..700], ARK),
+        Reason::Certificate(Link::Ask, Unusable::Malformed)
     );
 }
