@@ -48,7 +48,7 @@ impl Reference {
     /// What the SEV-SNP part of an image stands for; `None` if it has no such part.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) if the file is damaged, [`Error::StaleIdentity`] if its ID block is for another
+    /// [`Error::File`] if the file is damaged, [`Error::StaleIdentity`] if its ID block is for another
     /// launch digest, so that it could not be launched.
     pub fn of(bytes: &[u8]) -> Result<Option<Self>> {
         let Some(launch_digest) = launch_digest(bytes)? else {
