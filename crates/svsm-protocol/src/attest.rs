@@ -6,10 +6,11 @@
 
 use core::fmt;
 
-use svsm_platform::addr::{Gpa, GpaRange, PageSize};
+use svsm_platform::addr::PageSize;
 use svsm_platform::irq::IrqCtl;
-use svsm_platform::seam::{GuestMap, Owner};
+use svsm_platform::seam::GuestMap;
 
+use crate::buffer::GuestBuffers;
 use crate::registry::Registry;
 use crate::seam::GuestMemory;
 use crate::{Arguments, Outcome, Protocol, ProtocolId, ResultCode, Versions};
@@ -92,9 +93,7 @@ pub struct Scratch<'s> {
 
 /// The protocol for one call.
 pub struct Attestation<'a, 'm, M, G, I: IrqCtl, E, H> {
-    registry: &'a Registry<'m, I>,
-    map: G,
-    memory: M,
+    buffers: GuestBuffers<'a, 'm, M, G, I>,
     evidencer: E,
     sha512: H,
     services: &'a [&'a dyn Attested],
@@ -121,9 +120,7 @@ impl<'a, 'm, M: GuestMemory, G: GuestMap, I: IrqCtl, E: Evidencer, H: Sha512>
         scratch: Scratch<'a>,
     ) -> Self {
         Self {
-            registry,
-            map,
-            memory,
+            buffers: GuestBuffers::new(registry, map, memory),
             evidencer,
             sha512,
             services,
@@ -137,12 +134,7 @@ impl<'a, 'm, M: GuestMemory, G: GuestMap, I: IrqCtl, E: Evidencer, H: Sha512>
         let nonce = nonce
             .get_mut(..usize::from(operation.nonce_bytes))
             .ok_or(ResultCode::INVALID_PARAMETER)?;
-        self.memory
-            .read(
-                self.whole(operation.nonce, operation.nonce_bytes.into())?,
-                nonce,
-            )
-            .map_err(|_| ResultCode::INVALID_ADDRESS)?;
+        self.read(operation.nonce, nonce)?;
         for buffer in [operation.report, operation.manifest, operation.certificates] {
             self.check_buffer(buffer)?;
         }
@@ -184,7 +176,9 @@ impl<'a, 'm, M: GuestMemory, G: GuestMap, I: IrqCtl, E: Evidencer, H: Sha512>
             (operation.certificates, certificates),
         ] {
             let bytes = bytes.ok_or(ResultCode::INVALID_REQUEST)?;
-            write(&mut self.memory, buffer.at, bytes)?;
+            if !bytes.is_empty() {
+                self.buffers.write(buffer.at, bytes)?;
+            }
         }
         needed.tell(arguments);
         Ok(ResultCode::SUCCESS)
@@ -194,24 +188,20 @@ impl<'a, 'm, M: GuestMemory, G: GuestMap, I: IrqCtl, E: Evidencer, H: Sha512>
         if !at.is_multiple_of(8) {
             return Err(ResultCode::INVALID_PARAMETER);
         }
-        let len = Operation::bytes(single);
-        let at = self.whole(at, len as u64)?;
         let mut bytes = [0; Operation::MAX_BYTES];
-        let bytes = bytes.get_mut(..len).unwrap_or_default();
-        self.memory
-            .read(at, bytes)
-            .map_err(|_| ResultCode::INVALID_ADDRESS)?;
+        let bytes = bytes
+            .get_mut(..Operation::bytes(single))
+            .unwrap_or_default();
+        self.read(at, bytes)?;
         Operation::parse(bytes).ok_or(ResultCode::INVALID_PARAMETER)
     }
 
-    /// Bytes of the guest's that lie in one page.
-    fn whole(&self, at: u64, len: u64) -> Result<Gpa, ResultCode> {
-        if at % PAGE + len > PAGE {
+    /// Reads bytes that lie in one page.
+    fn read(&mut self, at: u64, to: &mut [u8]) -> Result<(), ResultCode> {
+        if at % PAGE + to.len() as u64 > PAGE {
             return Err(ResultCode::INVALID_PARAMETER);
         }
-        let at = Gpa::new(at).ok_or(ResultCode::INVALID_ADDRESS)?;
-        self.check_range(at.align_down(PageSize::Size4K), PAGE)?;
-        Ok(at)
+        self.buffers.read(at, to)
     }
 
     fn check_buffer(&self, buffer: Buffer) -> Result<(), ResultCode> {
@@ -221,20 +211,7 @@ impl<'a, 'm, M: GuestMemory, G: GuestMap, I: IrqCtl, E: Evidencer, H: Sha512>
         if !buffer.at.is_multiple_of(PAGE) {
             return Err(ResultCode::INVALID_PARAMETER);
         }
-        let at = Gpa::new(buffer.at).ok_or(ResultCode::INVALID_ADDRESS)?;
-        self.check_range(at, u64::from(buffer.bytes).next_multiple_of(PAGE))
-    }
-
-    /// Whether all of a range is the guest's, and none of it is somebody's registers.
-    fn check_range(&self, at: Gpa, len: u64) -> Result<(), ResultCode> {
-        let range = GpaRange::new(at, len).ok_or(ResultCode::INVALID_ADDRESS)?;
-        if self.map.owner(range) == Some(Owner::Guest)
-            && !self.registry.read().has_save_area_in(range)
-        {
-            Ok(())
-        } else {
-            Err(ResultCode::INVALID_ADDRESS)
-        }
+        self.buffers.check(buffer.at, u64::from(buffer.bytes))
     }
 
     /// Writes the manifest that was asked for into the memory for it.
@@ -252,18 +229,6 @@ impl<'a, 'm, M: GuestMemory, G: GuestMap, I: IrqCtl, E: Evidencer, H: Sha512>
             .manifest(operation.version, out)
             .ok_or(ResultCode::INVALID_PARAMETER)
     }
-}
-
-fn write(memory: &mut impl GuestMemory, at: u64, bytes: &[u8]) -> Result<(), ResultCode> {
-    let mut at = Gpa::new(at);
-    for page in bytes.chunks(4096) {
-        let to = at.ok_or(ResultCode::INVALID_ADDRESS)?;
-        memory
-            .write(to, page)
-            .map_err(|_| ResultCode::INVALID_ADDRESS)?;
-        at = to.checked_add(PAGE);
-    }
-    Ok(())
 }
 
 /// The sizes that buffers must have.

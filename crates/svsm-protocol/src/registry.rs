@@ -75,6 +75,12 @@ impl<'m, I: IrqCtl> Registry<'m, I> {
         self.processors.contains(&processor)
     }
 
+    /// Whether a virtual CPU has its registers in that page.
+    #[must_use]
+    pub fn has_save_area(&self, page: Gpa) -> bool {
+        self.read().with_save_area(page).is_some()
+    }
+
     /// SEV_FEATURES of all save areas of the guest.
     #[must_use]
     pub const fn features(&self) -> u64 {
