@@ -14,8 +14,9 @@ use svsm_platform::once::OnceCell;
 use svsm_platform::seam::{Reason, Terminate};
 use svsm_platform::snp::vmsa::Field;
 use svsm_platform::snp::{Error, SevFeatures};
-use svsm_protocol::attest::{Attestation, Scratch};
+use svsm_protocol::attest::{Attestation, Attested, Scratch};
 use svsm_protocol::seam::{GuestMemory, SaveAreas, Unreachable};
+use svsm_protocol::vtpm::{self, Desk, Vtpm};
 use svsm_protocol::{
     Arguments, CallPending, CallingArea, Core, Dispatcher, Outcome, Protocol, ProtocolId,
     Registers, Registry, ResultCode, Vcpu, Versions,
@@ -26,6 +27,7 @@ use svsm_stage2::region::{Area, Parameter};
 use svsm_stage2::zerocopy::FromBytes;
 
 use crate::machine::{self, snp};
+use crate::user::endpoint;
 use crate::{areas, evidence, smp, user};
 use memory::{MAX_REGIONS, Machine, Map};
 
@@ -43,6 +45,8 @@ struct Facts {
     registry: Registry<'static, LocalIrq>,
 }
 
+/// Whose command the TPM works on.
+static TPM_DESK: Desk<LocalIrq> = Desk::new(LocalIrq);
 static FACTS: OnceCell<Facts> = OnceCell::new();
 /// The guest is to start as soon as the first CPU has nothing else to do.
 static IS_DUE: AtomicBool = AtomicBool::new(false);
@@ -107,6 +111,10 @@ pub(crate) fn request() -> bool {
 /// Starts the guest on this CPU, if it is due. It takes much stack, once, so it has a frame of its own.
 #[inline(never)]
 pub(crate) fn start_if_due() {
+    // A guest may ask its services at once, and for evidence of them.
+    if !endpoint::are_ready() {
+        return;
+    }
     let Some(facts) = FACTS
         .value()
         .filter(|_| IS_DUE.swap(false, Ordering::AcqRel))
@@ -148,17 +156,44 @@ pub(crate) fn run() -> bool {
 
 /// Answers the call in `registers`.
 fn answer(facts: &Facts, vcpu: &Vcpu, machine: &mut Machine, registers: &mut Registers) {
-    let registry = &facts.registry;
-    if registers.call().protocol == ProtocolId::ATTEST {
-        return attest(facts, machine, registers);
+    let has_tpm = endpoint::VTPM.is_served();
+    match registers.call().protocol {
+        ProtocolId::ATTEST => return attest(facts, machine, registers),
+        ProtocolId::VTPM if has_tpm => return command(facts, vcpu, machine, registers),
+        _ => {}
     }
-    let mut core = Core::new(registry, &facts.map, machine, *vcpu);
+    let mut core = Core::new(&facts.registry, &facts.map, machine, *vcpu);
     // Others are asked for by their number alone.
     let mut attestation = Offered(ProtocolId::ATTEST);
-    let protocols = [&mut core as &mut dyn Protocol, &mut attestation];
+    let mut tpm = Offered(ProtocolId::VTPM);
+    if has_tpm {
+        dispatch([&mut core, &mut attestation, &mut tpm], registers);
+    } else {
+        dispatch([&mut core, &mut attestation], registers);
+    }
+}
+
+fn dispatch<const N: usize>(protocols: [&mut dyn Protocol; N], registers: &mut Registers) {
     if let Ok(mut dispatcher) = Dispatcher::new(protocols) {
         dispatcher.dispatch(registers);
     }
+}
+
+/// Answers a call of the vTPM protocol.
+#[inline(never)]
+fn command(facts: &Facts, vcpu: &Vcpu, machine: &mut Machine, registers: &mut Registers) {
+    let mut scratch = vec![0; size_of::<vtpm::Scratch>()];
+    let Ok(scratch) = scratch.as_mut_slice().try_into() else {
+        return;
+    };
+    let mut tpm = Vtpm::new(
+        (&TPM_DESK, &endpoint::VTPM),
+        &facts.registry,
+        (&facts.map, machine),
+        *vcpu,
+        scratch,
+    );
+    dispatch([&mut tpm], registers);
 }
 
 /// A protocol that is answered elsewhere.
@@ -189,16 +224,19 @@ fn attest(facts: &Facts, machine: &mut Machine, registers: &mut Registers) {
         report: &mut report,
         certificates: &mut certificates,
     };
+    let tpm: [&dyn Attested; 1] = [&endpoint::VTPM];
+    let services = match endpoint::VTPM.is_served() {
+        true => &tpm[..],
+        false => &[],
+    };
     let mut attestation = Attestation::new(
         &facts.registry,
         (&facts.map, machine),
         (evidence::Processor, evidence::Digester),
-        &[],
+        services,
         scratch,
     );
-    if let Ok(mut dispatcher) = Dispatcher::new([&mut attestation as &mut dyn Protocol]) {
-        dispatcher.dispatch(registers);
-    }
+    dispatch([&mut attestation], registers);
 }
 
 /// Answers a call, if there is one.

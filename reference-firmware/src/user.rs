@@ -1,6 +1,7 @@
 //! User mode: processes of the archive's programs, and what they may ask of the kernel.
 
 mod call; // system calls
+pub(crate) mod endpoint; // programs that serve the guest
 mod object; // what processes have open
 mod process; // one process
 mod space; // its memory
@@ -19,7 +20,7 @@ use svsm_syscall::memory::{self, UserSlice};
 use svsm_syscall::task::TaskId;
 
 use crate::{areas, machine};
-use process::Process;
+use process::{Process, Role};
 
 pub(crate) use call::{Handler, serve};
 pub(crate) use task::{tick, work};
@@ -46,7 +47,7 @@ pub(crate) fn begin(handoff: &Handoff) -> Result<(), SysError> {
 /// # Errors
 /// There is none, or it cannot run.
 pub(crate) fn start_first() -> Result<(), SysError> {
-    start(find("init")?, true, None).map(drop)
+    start(find("init")?, Role::First, None).map(drop)
 }
 
 /// Ends the process that raised an exception; called on the stack of its own task.
@@ -119,8 +120,8 @@ fn find(name: &str) -> Result<&'static [u8], SysError> {
 }
 
 /// Starts the program in `file` as a process.
-fn start(file: &[u8], is_first: bool, parent: Option<TaskId>) -> Result<TaskId, SysError> {
-    let (process, start) = Process::load(file, is_first).map_err(|error| {
+fn start(file: &[u8], role: Role, parent: Option<TaskId>) -> Result<TaskId, SysError> {
+    let (process, start) = Process::load(file, role).map_err(|error| {
         warn!("a program does not start: {}", error);
         SysError::from(error)
     })?;

@@ -22,7 +22,10 @@ pub(crate) struct Programs {
 const GROUPS: &[(&str, &[&str])] = &[
     ("stage2", &["firmware-stage2"]),
     ("the SVSM", &["reference-firmware"]),
-    ("user-mode programs", &["init", "pong", "rogue", "worker"]),
+    (
+        "user-mode programs",
+        &["init", "pong", "rogue", "vtpm", "worker"],
+    ),
     MACHINE,
 ];
 

@@ -54,6 +54,7 @@ pub struct Program<'a> {
     segments: [Option<Segment<'a>>; MAX_SEGMENTS],
     entry: Gva,
     pages: PageCount,
+    stack_bytes: Option<u64>,
 }
 
 impl<'a> Program<'a> {
@@ -79,6 +80,7 @@ impl<'a> Program<'a> {
             segments: [None; MAX_SEGMENTS],
             entry,
             pages: PageCount::ZERO,
+            stack_bytes: None,
         };
         let mut count = 0;
         for (index, header) in table.iter().enumerate() {
@@ -88,6 +90,7 @@ impl<'a> Program<'a> {
                     plan.add(segment, index, count, limits)?;
                     count += 1;
                 }
+                abi::PT_GNU_STACK if header.p_memsz > 0 => plan.stack_bytes = Some(header.p_memsz),
                 // Nobody here would relocate it or give it thread-local storage.
                 abi::PT_INTERP | abi::PT_DYNAMIC | abi::PT_TLS => {
                     return Err(ProgramError::NotStatic { segment: index });
@@ -116,6 +119,12 @@ impl<'a> Program<'a> {
     #[must_use]
     pub const fn entry(&self) -> Gva {
         self.entry
+    }
+
+    /// How much stack it asks for (the size of its `PT_GNU_STACK` header), which nobody has promised.
+    #[must_use]
+    pub const fn stack_bytes(&self) -> Option<u64> {
+        self.stack_bytes
     }
 
     /// How many pages its segments have.

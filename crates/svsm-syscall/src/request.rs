@@ -96,6 +96,11 @@ pub enum Request {
         /// 0 for passed.
         code: u32,
     },
+    /// Serves a protocol of the guest.
+    Serve {
+        /// Its number.
+        protocol: u32,
+    },
 }
 
 /// What an object is asked for.
@@ -127,6 +132,8 @@ pub enum Operation {
     },
     /// Wait until it has ended. The handle is closed if it has.
     Wait,
+    /// Say this of itself when it is attested.
+    Publish(UserSlice),
 }
 
 impl Request {
@@ -192,6 +199,8 @@ impl Request {
                 record: UserSlice::new(b, c)?,
             }),
             Number::VERDICT => Ok(Self::Verdict { code: low(a) }),
+            Number::SERVE => Ok(Self::Serve { protocol: low(a) }),
+            Number::PUBLISH => object(Operation::Publish(UserSlice::new(b, c)?)),
             _ => Err(SysError::NO_CALL),
         }
     }
@@ -280,10 +289,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_decoded_lies_in_the_user_half(class in 0..4_u32, own: bool, call in 0..12_u32, arguments: [u64; 5]) {
+        fn whatever_is_decoded_lies_in_the_user_half(class in 0..5_u32, own: bool, call in 0..12_u32, arguments: [u64; 5]) {
             let class = if own { class | 1 << 31 } else { class };
             let slice = match decode(Number::new(class, call), arguments) {
-                Ok(Request::Object(_, Operation::Read(slice) | Operation::Write(slice))) => slice,
+                Ok(Request::Object(_, Operation::Read(slice) | Operation::Write(slice) | Operation::Publish(slice))) => slice,
                 Ok(Request::Spawn { path: slice } | Request::Unmap(slice)) => slice,
                 Ok(Request::LogRecord { record, .. }) => record,
                 _ => return Ok(()),

@@ -317,6 +317,30 @@ impl<G: Gate> Calls<G> {
         self.call(Number::VERDICT, [code.into(), 0, 0, 0, 0])
             .map(drop)
     }
+
+    /// Serves a protocol of the guest: a read of the handle waits for a request, and a write answers it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn serve(&self, protocol: u32) -> Result<Handle, SysError> {
+        self.call(Number::SERVE, [protocol.into(), 0, 0, 0, 0])
+            .map(handle)
+    }
+
+    /// Says this of the service behind `of` when the guest has it attested, until it says something else.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn publish(&self, of: Handle, statement: &[u8]) -> Result<(), SysError> {
+        let arguments = [
+            of.as_u32().into(),
+            address(statement.as_ptr()),
+            statement.len() as u64,
+            0,
+            0,
+        ];
+        self.call(Number::PUBLISH, arguments).map(drop)
+    }
 }
 
 /// The kernel reads and writes there: the pointer's provenance is exposed to it.

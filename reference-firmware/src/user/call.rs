@@ -15,8 +15,9 @@ use svsm_syscall::request::{Operation, Request};
 use svsm_syscall::task::Leave;
 
 use super::object::{Caller, Child, Directory, File};
+use super::process::Role;
 use super::task::{self, Task};
-use super::{find, start, verdict};
+use super::{endpoint, find, start, verdict};
 use crate::{clock, cpu, log};
 
 /// The longest binary record that a process can log.
@@ -52,7 +53,7 @@ fn answer(task: &Task, request: Request) -> Result<u64, SysError> {
     match request {
         Request::Exit { code } => exit(task, code),
         Request::Yield => {
-            task::leave(Leave::Yield);
+            task::give_way();
             Ok(0)
         }
         Request::Sleep { ns } => {
@@ -78,6 +79,14 @@ fn answer(task: &Task, request: Request) -> Result<u64, SysError> {
             Ok(0)
         }
         Request::Verdict { .. } => Err(SysError::NOT_ALLOWED),
+        Request::Serve { protocol } => process
+            .open(Arc::new(
+                process
+                    .serves()
+                    .ok_or(SysError::NOT_ALLOWED)?
+                    .serve(protocol)?,
+            ))
+            .map(|handle| handle.as_u32().into()),
         Request::Close(handle) => {
             if let Some(object) = process.close(handle) {
                 object.close(&mut caller);
@@ -110,7 +119,7 @@ fn answer(task: &Task, request: Request) -> Result<u64, SysError> {
                 _ => Err(SysError::NOT_FOUND),
             })?;
             let file = with_path(&caller, path, find)?;
-            start(file, false, None).map(|id| u64::from(id.as_u32()) + 1)
+            start(file, Role::Plain, None).map(|id| u64::from(id.as_u32()) + 1)
         }
         Request::Open { path, modes, flags } => {
             if modes != FileModes::READ || flags.contains(FileFlags::CREATE) {
@@ -144,6 +153,9 @@ fn answer(task: &Task, request: Request) -> Result<u64, SysError> {
 
 /// Ends the current process.
 pub(crate) fn exit(task: &Task, code: u16) -> ! {
+    if let Some(endpoint) = task.process().serves() {
+        endpoint.end();
+    }
     if task.process().is_first() {
         verdict::end(code);
     }
@@ -161,12 +173,17 @@ fn spawn(task: &Task, name: &str) -> Result<u64, SysError> {
     let handle = process
         .open(child.clone())
         .inspect_err(|_| process.refund(Resource::Tasks, 1))?;
-    match start(file, false, task::current_id()) {
+    let endpoint = endpoint::reserve(name);
+    let role = endpoint.map_or(Role::Plain, Role::Serves);
+    match start(file, role, task::current_id()) {
         Ok(id) => {
             let _ = child.0.set(id);
             Ok(handle.as_u32().into())
         }
         Err(error) => {
+            if let Some(endpoint) = endpoint {
+                endpoint.end();
+            }
             process.close(handle);
             process.refund(Resource::Tasks, 1);
             Err(error)

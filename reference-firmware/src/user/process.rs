@@ -12,6 +12,7 @@ use svsm_syscall::memory::UserSlice;
 use svsm_syscall::program::Rights;
 use svsm_syscall::quota::{Budget, Quota, Resource};
 
+use super::endpoint::Endpoint;
 use super::object::{Caller, LogObject};
 use super::space::{Space, SpaceError, Start};
 use crate::image;
@@ -26,11 +27,22 @@ const CHILDREN: u64 = 32;
 /// What a handle stands for.
 pub(crate) type Opened = Arc<dyn Object<Caller> + Send + Sync>;
 
+/// What a process is there for.
+#[derive(Clone, Copy)]
+pub(crate) enum Role {
+    /// It starts the others, and its end is the end of the run.
+    First,
+    /// It serves the guest.
+    Serves(&'static Endpoint),
+    /// Whatever it likes.
+    Plain,
+}
+
 /// One process.
 pub(crate) struct Process {
     image: ImageId,
     cr3: Cr3,
-    is_first: bool,
+    role: Role,
     state: SpinLock<State, LocalIrq>,
 }
 
@@ -45,12 +57,19 @@ impl Process {
     ///
     /// # Errors
     /// Why it cannot run.
-    pub(crate) fn load(file: &[u8], is_first: bool) -> Result<(Self, Start), SpaceError> {
+    pub(crate) fn load(file: &[u8], role: Role) -> Result<(Self, Start), SpaceError> {
         let (space, start) = Space::load(file)?;
         let budget = Budget::new()
             .with(Resource::Handles, HANDLES as u64)
             .with(Resource::Pages, PAGES)
-            .with(Resource::Tasks, if is_first { CHILDREN } else { 0 });
+            .with(
+                Resource::Tasks,
+                if matches!(role, Role::First) {
+                    CHILDREN
+                } else {
+                    0
+                },
+            );
         let cr3 = space.cr3()?;
         let mut state = State {
             space,
@@ -65,7 +84,7 @@ impl Process {
             Self {
                 image: image::id_of(file),
                 cr3,
-                is_first,
+                role,
                 state,
             },
             start,
@@ -84,7 +103,15 @@ impl Process {
 
     /// Whether it is the one whose end is the end of the run.
     pub(crate) const fn is_first(&self) -> bool {
-        self.is_first
+        matches!(self.role, Role::First)
+    }
+
+    /// What it serves the guest by.
+    pub(crate) const fn serves(&self) -> Option<&'static Endpoint> {
+        match self.role {
+            Role::Serves(endpoint) => Some(endpoint),
+            _ => None,
+        }
     }
 
     /// Opens something.

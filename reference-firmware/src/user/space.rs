@@ -19,8 +19,10 @@ use crate::memory::{self, Frames, Memory};
 const START: u64 = 0x40_0000;
 /// Where what a process can have ends.
 const END: u64 = 0x4000_0000_0000;
-/// Bytes of the stack.
+/// Bytes of the stack of a program that asks for none.
 const STACK_BYTES: u64 = 64 << 10;
+/// The most that a program gets.
+const MAX_STACK_BYTES: u64 = 1 << 20;
 /// The most pages of a program.
 const PROGRAM_PAGES: u64 = 1024;
 
@@ -91,8 +93,9 @@ impl Space {
                 space.write(memory.window(), at, bytes)?;
             }
         }
+        let stack = plan.stack_bytes().unwrap_or(STACK_BYTES);
         let place = Place::Guarded {
-            len_bytes: STACK_BYTES,
+            len_bytes: stack.min(MAX_STACK_BYTES).next_multiple_of(PAGE_BYTES),
         };
         let stack = space.map_fresh(
             &mut means(memory, &mut memory.frames(), &mut Here),

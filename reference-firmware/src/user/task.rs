@@ -168,32 +168,67 @@ pub(crate) fn work() -> ! {
     cpu::set_idle(&raw mut idle as u64);
     loop {
         insn::cli();
-        let next = pick(&mut tasks.lock(), index);
-        match next {
-            Some(next) => {
-                // SAFETY: interrupts are masked; `idle` stays where it is, since this function never ends.
-                unsafe { run_on_cpu(&raw mut idle, next) };
-                arrived();
+        if run_next(tasks, index) {
+            continue;
+        }
+        bury();
+        if machine::takes_interrupts() {
+            insn::sti_hlt();
+        } else {
+            guest::start_if_due();
+            if !guest::run() {
+                insn::pause();
             }
-            None => {
-                bury();
-                if machine::takes_interrupts() {
-                    insn::sti_hlt();
-                } else {
-                    guest::start_if_due();
-                    if !guest::run() {
-                        insn::pause();
-                    }
-                    wake_sleepers();
-                }
-            }
+            wake_sleepers();
         }
     }
 }
 
-/// The same for a CPU that nobody can wake: it takes no tasks, since the host may leave it at any instruction for a lower level,
-/// and runs the guest once it has one. Until then it sleeps, and the host wakes it for the guest.
+/// Runs a task that is ready until it gives the CPU up, from the idle loop or from what that calls. Answers whether there was one.
+fn run_next(tasks: &SpinLock<Tasks, LocalIrq>, index: CpuIndex) -> bool {
+    let next = pick(&mut tasks.lock(), index);
+    let Some(next) = next else { return false };
+    let idle = core::ptr::with_exposed_provenance_mut::<Context>(cpu::idle() as usize);
+    // SAFETY: interrupts are masked in the idle loop, which keeps its context where it said, for ever; no task runs here.
+    unsafe { run_on_cpu(idle, next) };
+    arrived();
+    true
+}
+
+/// Lets a task run on this CPU until it gives it up, for a call of the guest that waits for one. Where interrupts come, tasks run
+/// by themselves.
+pub(crate) fn lend() {
+    if machine::takes_interrupts() || !cpu::current_task().is_null() {
+        return;
+    }
+    if let Some(tasks) = tasks() {
+        wake_sleepers();
+        run_next(tasks, cpu::index());
+    }
+}
+
+/// The current task lets others run, and the guest where that is what runs between tasks.
+pub(crate) fn give_way() {
+    if machine::takes_interrupts() {
+        leave(Leave::Yield);
+    } else {
+        let deadline = Some(Ticks::new(clock::now_ns()));
+        leave(Leave::Sleep { deadline });
+    }
+}
+
+/// Wakes a task.
+pub(crate) fn wake(task: TaskId) {
+    if let Some(cpu) = tasks().and_then(|tasks| tasks.lock().wake(task)) {
+        tell(cpu);
+    }
+}
+
+/// The same for a CPU that nobody can wake: it takes no tasks by itself, since the host may leave it at any instruction for a lower
+/// level, and runs the guest once it has one. Until then it sleeps, and the host wakes it for the guest.
 fn attend() -> ! {
+    let mut idle = Context::current();
+    cpu::set_idle(&raw mut idle as u64);
     loop {
         if !guest::run() {
             insn::hlt();

@@ -2,6 +2,8 @@
 #![cfg_attr(target_os = "none", no_std)]
 
 #[cfg(target_os = "none")]
+pub mod entropy; // random bytes
+#[cfg(target_os = "none")]
 mod entry; // from the first instruction to `main`
 #[cfg(target_os = "none")]
 mod heap; // memory for `alloc`
@@ -11,6 +13,8 @@ pub mod log; // records through the kernel
 mod panic; // the end of a process that nobody wants
 #[cfg(target_os = "none")]
 pub mod process; // other programs, and oneself
+#[cfg(target_os = "none")]
+pub mod service; // protocols of the guest
 #[cfg(target_os = "none")]
 pub mod time; // the clock
 

@@ -13,6 +13,7 @@ const OWN_TASKS: u32 = OWN;
 const OWN_MEMORY: u32 = OWN | 1;
 const OWN_CLOCK: u32 = OWN | 2;
 const OWN_LOG: u32 = OWN | 3;
+const OWN_SERVICES: u32 = OWN | 4;
 
 // Calls that COCONUT-SVSM has, too. Paths end with a zero byte.
 impl Number {
@@ -75,6 +76,10 @@ impl Number {
     pub const LOG_RECORD: Self = Self::new(OWN_LOG, 0);
     /// `(code)`: the verdict of the whole run, 0 for passed; only for the first process.
     pub const VERDICT: Self = Self::new(OWN_LOG, 1);
+    /// `(protocol)`: serves a protocol of the guest; answers with a handle. A read of it waits for a request, a write answers that.
+    pub const SERVE: Self = Self::new(OWN_SERVICES, 0);
+    /// `(handle, buffer, bytes)`: what the service says of itself when the guest has it attested.
+    pub const PUBLISH: Self = Self::new(OWN_SERVICES, 1);
 }
 
 impl Number {

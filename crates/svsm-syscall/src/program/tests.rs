@@ -77,6 +77,25 @@ fn refusal(loads: &[Load]) -> ProgramError {
 }
 
 #[test]
+fn a_program_may_ask_for_stack() {
+    let stack = Load {
+        kind: 0x6474_e551,
+        flags: 6,
+        offset: 0,
+        vaddr: 0,
+        filesz: 0,
+        memsz: 0x4_0000,
+    };
+    let asked = |loads: &[Load]| {
+        let file = file(0x40_0200, loads);
+        Program::plan(&file, &limits()).unwrap().stack_bytes()
+    };
+    assert_eq!(asked(&[CODE, stack]), Some(0x4_0000));
+    assert_eq!(asked(&[CODE, Load { memsz: 0, ..stack }]), None);
+    assert_eq!(asked(&[CODE]), None);
+}
+
+#[test]
 fn a_program_is_pages_with_rights_and_contents() {
     let file = file(0x40_0210, &[CODE, DATA]);
     let program = Program::plan(&file, &limits()).unwrap();

@@ -5,6 +5,7 @@ mod figures;
 
 use alloc::vec::Vec;
 
+use svsm_user::abi::SysError;
 use svsm_user::{entry, error, info, process, time};
 
 entry!(main);
@@ -22,6 +23,7 @@ fn main() -> u16 {
     );
     svsm_user::log::text("this line has no level and stays inside\n");
     let failed = checks::all() + workers();
+    services();
     figures::measure();
     match failed {
         0 => info!(public, "all checks passed"),
@@ -31,6 +33,15 @@ fn main() -> u16 {
         error!(public, "the verdict was not taken: {}", error);
     }
     u16::from(failed > 0)
+}
+
+/// Starts the programs that serve the guest, as far as the image has them. They live on when this one has ended.
+fn services() {
+    match process::spawn("vtpm") {
+        Ok(_) => {}
+        Err(SysError::NOT_FOUND) => info!(public, "the image has no TPM for the guest"),
+        Err(error) => error!(public, "the TPM does not start: {}", error),
+    }
 }
 
 /// Starts processes beside this one and waits for them. Answers how many did not do as they should.
