@@ -18,8 +18,8 @@ use svsm_protocol::attest::{Attestation, Attested, Scratch};
 use svsm_protocol::seam::{GuestMemory, SaveAreas, Unreachable};
 use svsm_protocol::vtpm::{self, Desk, Vtpm};
 use svsm_protocol::{
-    Arguments, CallPending, CallingArea, Core, Dispatcher, Outcome, Protocol, ProtocolId,
-    Registers, Registry, ResultCode, Vcpu, Versions,
+    Arguments, CallPending, CallingArea, Core, Dispatcher, GuestBuffers, Outcome, Protocol,
+    ProtocolId, Registers, Registry, ResultCode, Vcpu, Versions,
 };
 use svsm_stage2::handoff::Handoff;
 use svsm_stage2::params::{MemoryMap, MemoryRegion};
@@ -135,23 +135,34 @@ pub(crate) fn start_if_due() {
 /// Lets the guest of this CPU run until it calls or the host wants us, and answers its call. False if this CPU has no guest.
 #[inline(never)]
 pub(crate) fn run() -> bool {
-    let Some((facts, vcpu)) = FACTS
-        .value()
-        .zip(smp::own_id())
-        .and_then(|(facts, id)| Some((facts, facts.registry.of_processor(id)?)))
-    else {
+    let Some((facts, processor)) = FACTS.value().zip(smp::own_id()) else {
+        return false;
+    };
+    let Some(newest) = facts.registry.of_processor(processor) else {
         return false;
     };
     let Some(mut machine) = Machine::here() else {
         return false;
     };
     // The host may have entered the guest before us, so there may be a call first.
-    if serve(facts, &vcpu, &mut machine).is_err() {
-        // The guest has taken its calling area away, or it is as good as gone: it hears nothing.
+    let (mut is_heard, mut level) = (false, newest.level);
+    for n in 0.. {
+        let Some(vcpu) = facts.registry.nth_of_processor(processor, n) else {
+            break;
+        };
+        match serve(facts, &vcpu, &mut machine) {
+            Ok(Served::Nothing) => is_heard = true,
+            // Who called goes on.
+            Ok(Served::Call) => (is_heard, level) = (true, vcpu.level),
+            Err(Unreachable) => {}
+        }
+    }
+    if !is_heard {
+        // The guest has taken its calling areas away, or it is as good as gone: it hears nothing.
         machine::terminator().fatal(Reason::General)
     }
     drop(machine);
-    snp::run_level(vcpu.level).is_ok()
+    snp::run_level(level).is_ok()
 }
 
 /// Answers the call in `registers`.
@@ -239,18 +250,25 @@ fn attest(facts: &Facts, machine: &mut Machine, registers: &mut Registers) {
     dispatch([&mut attestation], registers);
 }
 
+/// Whether there was a call.
+enum Served {
+    Nothing,
+    Call,
+}
+
 /// Answers a call, if there is one.
-fn serve(facts: &Facts, vcpu: &Vcpu, machine: &mut Machine) -> Result<(), Unreachable> {
+fn serve(facts: &Facts, vcpu: &Vcpu, machine: &mut Machine) -> Result<Served, Unreachable> {
     let mut header = [0; size_of::<CallingArea>()];
     machine.read(vcpu.calling_area, &mut header)?;
     let area = CallingArea::read_from_bytes(&header).map_err(|_| Unreachable)?;
     let pending = area.pending();
     if pending == CallPending::None {
-        return Ok(());
+        return Ok(Served::Nothing);
     }
     // The registers are at rest while this is clear: the host cannot run the guest.
     if !machine.stop(vcpu.save_area)? {
-        return machine.resume(vcpu.save_area);
+        machine.resume(vcpu.save_area)?;
+        return Ok(Served::Nothing);
     }
     let mut load = |field| machine.word(vcpu.save_area, field, |word| word.load(Ordering::Acquire));
     let mut registers = Registers {
@@ -276,7 +294,12 @@ fn serve(facts: &Facts, vcpu: &Vcpu, machine: &mut Machine) -> Result<(), Unreac
             word.store(value, Ordering::Release);
         })?;
     }
-    // The area through which the call came, even if the guest has another one now.
-    machine.write(vcpu.calling_area, &[CallingArea::IDLE.call_pending])?;
-    machine.resume(vcpu.save_area)
+    // The area through which the call came, even if the guest has another one now; unless that has become something else.
+    let mut buffers = GuestBuffers::new(&facts.registry, &facts.map, &mut *machine);
+    let _ = buffers.write(
+        vcpu.calling_area.as_u64(),
+        &[CallingArea::IDLE.call_pending],
+    );
+    machine.resume(vcpu.save_area)?;
+    Ok(Served::Call)
 }

@@ -34,6 +34,10 @@ pub(crate) fn emulate(frame: &mut TrapFrame) -> bool {
 /// An intercept in the kernel that nobody expected.
 pub(crate) fn fatal(frame: &TrapFrame) {
     if frame.error_code == PAGE_NOT_VALIDATED {
+        error!(
+            public,
+            "a page that the SVSM uses is no longer its own, at {=u64:#x}", frame.rip
+        );
         machine::terminator().fatal(Reason::HostViolation)
     }
     trap::fatal(Exception::VC, frame)

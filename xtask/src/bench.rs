@@ -1,13 +1,14 @@
 //! A bench on which the firmware is run again and again: QEMU, the software machine and one image.
 
-use crate::firmware::{self, Image, Programs};
+use crate::firmware::{self, Guest, Image, Programs};
 use crate::setup::{self, Bare, Install};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use core::fmt;
 use core::time::Duration;
 use std::path::PathBuf;
 use svsm_igvm::Loader;
-use svsm_testbed::{Images, Outcome, Run};
+use svsm_testbed::{Images, Outcome, Platform, Run};
+use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
 
@@ -60,14 +61,21 @@ pub(crate) struct Bench {
     /// Its image for the software machine.
     pub(crate) image: Image,
     debug_image: Image,
+    caller: PathBuf,
+    /// Files of this bench alone.
+    scratch: TempDir,
 }
 
 impl Bench {
     /// Builds everything.
     pub(crate) fn build() -> Result<Self> {
         let qemu = setup::qemu(Install::Allowed)?.program;
-        let programs = Programs::build(&Bare::find(Install::Allowed)?)?;
+        let bare = Bare::find(Install::Allowed)?;
+        let programs = Programs::build(&bare)?;
+        let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
         Ok(Self {
+            caller: programs.build_caller(&bare, scratch.path())?,
+            scratch,
             qemu,
             machine: programs.elf("svsm-machine")?,
             image: firmware::image(&programs, Loader::Machine, false, None)?,
@@ -84,6 +92,30 @@ impl Bench {
     /// A run of the firmware's image for debugging.
     pub(crate) fn run_debug(&self, size: Size) -> Result<Run> {
         self.run_image(&self.debug_image, size)
+    }
+
+    /// A run of the firmware on SEV-SNP with the guest that calls all services; its command line says which, and how.
+    pub(crate) fn run_caller(&self, size: Size, command_line: &str) -> Result<Run> {
+        let guest = Guest {
+            name: "caller",
+            kernel: self.caller.clone(),
+            initrd: None,
+            command_line: command_line.to_owned(),
+        };
+        let image = firmware::image(&self.programs, Loader::Machine, false, Some(&guest))?;
+        // The next such image has the same name.
+        let file = self.scratch.path().join(format!(
+            "{}.igvm",
+            command_line.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+        ));
+        std::fs::copy(&image.file, &file).context("cannot copy an image")?;
+        let mut images = Images::new();
+        images.add_symbols(&image.symbols)?;
+        Ok(self
+            .run_file(file, size)
+            .images(images)
+            .platform(Platform::Snp)
+            .expect("caller: done"))
     }
 
     fn run_image(&self, image: &Image, size: Size) -> Result<Run> {

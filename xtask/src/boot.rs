@@ -1,6 +1,6 @@
 //! `cargo xtask boot`: the firmware, its image, and a run of it.
 
-use crate::firmware::{self, Programs};
+use crate::firmware::{self, Guest, Programs};
 use crate::linux::Lab;
 use crate::setup::{self, Bare, Install};
 use crate::{proc, ui, workspace};
@@ -56,8 +56,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     append: Option<String>,
     /// The SVSM alone, without a guest below it.
-    #[arg(long, conflicts_with_all = ["kernel", "initrd", "guest_append"])]
+    #[arg(long, conflicts_with_all = ["kernel", "initrd", "guest_append", "caller"])]
     no_guest: bool,
+    /// Start the small guest that calls all services below the SVSM, instead of Linux; these words say what it does:
+    /// `services`, `tpm`, `hostile=N` calls with `seed=S` before it, `figures`.
+    #[arg(long, value_name = "WORDS", conflicts_with_all = ["kernel", "initrd", "guest_append"])]
+    caller: Option<String>,
     /// Start this kernel (bzImage) below the SVSM, instead of Debian's.
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
@@ -107,13 +111,23 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     let bare = Bare::find(Install::Allowed)?;
     let programs = Programs::build(&bare)?;
     let has_guest = args.platform == Platform::Snp && !args.no_guest && args.image.is_none();
-    let lab = has_guest
+    let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
+    let caller = match &args.caller {
+        Some(words) if has_guest => Some(Guest {
+            name: "caller",
+            kernel: programs.build_caller(&bare, scratch.path())?,
+            initrd: None,
+            command_line: words.clone(),
+        }),
+        _ => None,
+    };
+    let lab = (has_guest && caller.is_none())
         .then(|| Lab::build(args.kernel.clone(), args.initrd.clone()))
         .transpose()?;
-    let guest = lab
-        .as_ref()
-        .map(|lab| lab.files(&args.guest_append))
-        .transpose()?;
+    let guest = match &lab {
+        Some(lab) => Some(lab.files(&args.guest_append)?),
+        None => caller,
+    };
     let (image, symbols) = match &args.image {
         Some(image) => (image.clone(), None),
         None => {
@@ -149,7 +163,11 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         &value(&args.log),
     ]);
     run.args(["--smp", &args.smp.to_string(), "--memory", &args.memory]);
-    if let Some(text) = lab.as_ref().and_then(Lab::expected) {
+    let expected = match &lab {
+        Some(lab) => lab.expected(),
+        None => args.caller.as_ref().and(Some("caller: done")),
+    };
+    if let Some(text) = expected {
         run.args(["--expect", text]);
     }
     // A guest takes its time.

@@ -48,6 +48,7 @@ pub(crate) fn suite() -> Result<Tally> {
             outcome.verdict.is_passed() && outcome.dropped_records == 0
         }));
     }
+    cases.extend(guests(&bench)?);
     cases.extend(refusals(&bench, scratch.path())?);
     cases.extend(endings(&bench)?);
     cases.extend(deaths(&bench)?);
@@ -105,6 +106,21 @@ const SNP_SIZES: &[Size] = &[
     Size { cpus: 2, mib: 256 },
     Size { cpus: 4, mib: 4096 },
 ];
+
+/// Guests below the SVSM that call its services.
+fn guests(bench: &Bench) -> Result<Vec<Case>> {
+    let size = Size { cpus: 1, mib: 256 };
+    let case = |name: &str, what: &str| -> Result<Case> {
+        let run = bench.run_caller(size, what)?;
+        Ok(Case::new(name, run, "passed", |outcome| {
+            outcome.verdict.is_passed()
+        }))
+    };
+    Ok(vec![
+        case("serves a guest's TPM from user mode", "services tpm")?,
+        case("stands a guest that calls wrongly", "seed=1 hostile=3000")?,
+    ])
+}
 
 /// The smallest machine, for runs that do not get far.
 const SMALL: Size = Size { cpus: 1, mib: 64 };

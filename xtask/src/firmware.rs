@@ -29,6 +29,8 @@ const GROUPS: &[(&str, &[&str])] = &[
     MACHINE,
 ];
 
+const CALLER: (&str, &[&str]) = ("the calling guest", &["svsm-testbed-caller"]);
+
 const MACHINE: (&str, &[&str]) = ("the software machine", &["svsm-machine"]);
 
 impl Programs {
@@ -58,6 +60,20 @@ impl Programs {
     /// Builds the small guests of the software machine beside them.
     pub(crate) fn build_guests(bare: &Bare) -> Result<()> {
         group(bare, "the small guests", &["svsm-testbed-guest"])
+    }
+
+    /// Builds the guest that calls all services, and makes a kernel's file of it in `dir`.
+    pub(crate) fn build_caller(&self, bare: &Bare, dir: &Path) -> Result<PathBuf> {
+        let (what, packages) = CALLER;
+        group(bare, what, packages)?;
+        let program = self.elf("caller")?;
+        let program = std::fs::read(&program)
+            .with_context(|| format!("cannot read {}", program.display()))?;
+        let kernel = dir.join("caller.bzimage");
+        let bytes = svsm_testbed_caller::image::kernel(&program)
+            .context("the calling guest is not as it should be")?;
+        write(&kernel, &bytes)?;
+        Ok(kernel)
     }
 
     /// The ELF file of a program.
@@ -102,13 +118,15 @@ pub(crate) struct Image {
     pub(crate) report: Report,
 }
 
-/// A Linux kernel that the firmware starts below itself.
+/// A kernel that the firmware starts below itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Guest {
+    /// What its image is called.
+    pub(crate) name: &'static str,
     /// The kernel.
     pub(crate) kernel: PathBuf,
-    /// The initial RAM disk.
-    pub(crate) initrd: PathBuf,
+    /// The initial RAM disk, if it needs one.
+    pub(crate) initrd: Option<PathBuf>,
     /// The kernel's command line.
     pub(crate) command_line: String,
 }
@@ -122,11 +140,14 @@ fn take_guest(manifest: &mut Manifest, guest: &Guest) -> Result<()> {
             .with_context(|| format!("cannot read {}", path.display()))?
             .len())
     };
-    let files = bytes(&guest.kernel)? + bytes(&guest.initrd)?;
+    let mut files = bytes(&guest.kernel)?;
+    if let Some(initrd) = &guest.initrd {
+        files += bytes(initrd)?;
+    }
     let own = manifest.svsm.size.bytes();
     manifest.svsm.size = Size::new((own + files).next_multiple_of(LARGE));
     let mut wanted = svsm_igvm::manifest::Guest::new(guest.kernel.clone());
-    wanted.initrd = Some(guest.initrd.clone());
+    wanted.initrd.clone_from(&guest.initrd);
     wanted.command_line.clone_from(&guest.command_line);
     manifest.guest = Some(wanted);
     // Kernels without EFI look there for what a BIOS left, by private accesses.
@@ -161,7 +182,7 @@ pub(crate) fn image(
     let dir = workspace::target_dir()?.join("images");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let debug = if debug { "-debug" } else { "" };
-    let with = if guest.is_some() { "linux" } else { "svsm" };
+    let with = guest.map_or("svsm", |guest| guest.name);
     let file = dir.join(format!("{with}-{loader}{debug}.igvm"));
     let symbols = Symbols::path_beside(&file);
     write(&file, &image.bytes)?;

@@ -277,8 +277,9 @@ impl Lab {
         let provider = self.expected.map_or("", |_| "testbed.report_provider=svsm");
         let command_line = format!("console=ttyS0 panic=-1 {provider} {append}");
         Ok(firmware::Guest {
+            name: "linux",
             kernel,
-            initrd,
+            initrd: Some(initrd),
             command_line: command_line.trim().to_owned(),
         })
     }

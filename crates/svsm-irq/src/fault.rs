@@ -38,11 +38,16 @@ impl defmt::Format for PageFault {
     }
 }
 
+/// The error code of #VC for a page that has not been validated, or no longer is (AMD APM volume 2,
+/// "Page Validation").
+const PAGE_NOT_VALIDATED: u64 = 0x404;
+
 /// Sends kernel code that was allowed to fault to its landing. `true` if it was: then return from
 /// the exception.
 ///
-/// Only #PF and #GP land (a non-canonical address raises the latter), and only out of kernel mode:
-/// a user program has no say in our table.
+/// Only #PF and #GP land (a non-canonical address raises the latter), #VC where SEV-SNP says so of a
+/// page that nobody has validated, and only out of kernel mode: a user program has no say in our
+/// table.
 ///
 /// A handler asks this before it looks for any other cause:
 ///
@@ -61,9 +66,11 @@ pub fn land(frame: &mut TrapFrame, table: &impl FaultTable) -> bool {
     if frame.from_user() {
         return false;
     }
-    let Some(Cause::Exception(Exception::PF | Exception::GP)) = Cause::of(frame.vector) else {
-        return false;
-    };
+    match Cause::of(frame.vector) {
+        Some(Cause::Exception(Exception::PF | Exception::GP)) => {}
+        Some(Cause::Exception(Exception::VC)) if frame.error_code == PAGE_NOT_VALIDATED => {}
+        _ => return false,
+    }
     let landing = Gva::new(frame.rip).and_then(|rip| table.landing(rip));
     if let Some(landing) = landing {
         frame.rip = landing.as_u64();
@@ -101,6 +108,18 @@ mod tests {
             assert!(land(&mut frame, &One));
             assert_eq!(frame.rip, 0x2000);
         }
+    }
+
+    #[test]
+    fn pages_that_nobody_validated_land() {
+        let with_code = |error_code| TrapFrame {
+            error_code,
+            ..fault(29, 0x08, 0x1000)
+        };
+        assert!(land(&mut with_code(0x404), &One));
+        // What a host intercepts is no fault.
+        assert!(!land(&mut with_code(0x7b), &One));
+        assert!(!land(&mut with_code(0x400), &One));
     }
 
     #[test]

@@ -69,6 +69,20 @@ impl<'m, I: IrqCtl> Registry<'m, I> {
         self.read().of_processor(processor)
     }
 
+    /// A virtual CPU of a processor, counted from the one that was created last.
+    ///
+    /// A guest may create another for the processor that it runs on, and still call through the old one, which the host goes on
+    /// to run: whoever looks for a call looks at all of them.
+    #[must_use]
+    pub fn nth_of_processor(&self, processor: u32, n: usize) -> Option<Vcpu> {
+        let vcpus = self.read();
+        let mut own = vcpus
+            .iter()
+            .rev()
+            .filter(|vcpu| vcpu.processor == processor);
+        own.nth(n).copied()
+    }
+
     /// Whether the machine has that processor.
     #[must_use]
     pub fn has_processor(&self, processor: u32) -> bool {

@@ -296,6 +296,10 @@ fn virtual_cpus_go_when_they_rest() {
         assert_eq!(bench.call(CREATE, area, area + SMALL, 1).rax, SUCCESS);
         assert_eq!(bench.registry.of_processor(1).unwrap().save_area, gpa(area));
     }
+    let nth = |n| Some(bench.registry.nth_of_processor(1, n)?.save_area);
+    let all: Vec<_> = (0..4).map(nth).collect();
+    let expected = [0x25000, 0x23000, 0x21000].map(|at| Some(gpa(at)));
+    assert_eq!(all, [&expected[..], &[None]].concat());
     bench.model.save_area(0x41000, 2, 0x1000, FEATURES);
     assert_eq!(bench.call(CREATE, 0x41000, 0x42000, 1).rax, BUSY);
     assert!(bench.model.may(2, 0x41000, Access::WRITE));
