@@ -22,21 +22,23 @@ The exit status is the verdict's:
   130  interrupted
 
 Examples:
-  cargo xtask boot
-  cargo xtask boot --smp 4 --memory 1G
-  cargo xtask boot --log json --timeout 30
-  cargo xtask boot --debug-image --gdb 1234
+  cargo xtask boot                                     # the SVSM on SEV-SNP, and Linux below it
+  cargo xtask boot --no-guest --smp 4 --memory 1G
+  cargo xtask boot --caller 'services tpm'             # a guest that uses the TPM, instead of Linux
+  cargo xtask boot --kernel vmlinuz --initrd initrd.img --guest-append 'console=ttyS0'
+  cargo xtask boot --platform native --log json --timeout 30
+  cargo xtask boot --no-guest --debug-image --gdb 1234
   cargo xtask boot --image some.igvm")]
 pub(crate) struct Args {
     /// The machine to run on. TDX is not built yet.
-    #[arg(long, value_enum, default_value_t = Platform::Native)]
+    #[arg(long, value_enum, default_value_t = Platform::Snp)]
     platform: Platform,
     /// How many processors.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     smp: u32,
-    /// How much memory the image sees.
-    #[arg(long, value_name = "SIZE", default_value = "256M")]
-    memory: String,
+    /// How much memory the image sees [default: 512M with a guest, else 256M]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
     /// Run this image instead of building one.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
@@ -139,10 +141,9 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
             (built.file, Some(built.symbols))
         }
     };
-    ui::step(&format!(
-        "booting on {} processors with {}",
-        args.smp, args.memory
-    ));
+    let usual = if has_guest { "512M" } else { "256M" };
+    let memory = args.memory.as_deref().unwrap_or(usual);
+    ui::step(&format!("booting on {} processors with {memory}", args.smp));
     let mut run = proc::cargo();
     run.args(["run", "--quiet", "-p", "svsm-testbed", "--", "run"])
         .arg(&image)
@@ -162,7 +163,13 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         "--log",
         &value(&args.log),
     ]);
-    run.args(["--smp", &args.smp.to_string(), "--memory", &args.memory]);
+    run.args([
+        "--smp",
+        &args.smp.to_string(),
+        "--memory",
+        memory,
+        "--summary",
+    ]);
     let expected = match &lab {
         Some(lab) => lab.expected(),
         None => args.caller.as_ref().and(Some("caller: done")),

@@ -51,7 +51,7 @@ struct Tally {
 
 pub(crate) fn storm(svsm: &mut Svsm, count: u64) -> Result<(), &'static str> {
     let mut storm = Storm {
-        random: Random(svsm.seed | 1),
+        random: Random(svsm.seed.wrapping_mul(2).wrapping_add(1)),
         created: [false; 16],
     };
     let mut tally = Tally::default();

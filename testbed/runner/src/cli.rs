@@ -98,6 +98,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) timeline: Vec<PathBuf>,
 
+    /// Show at the end what the machine measured and counted: the launch digest, exits by reason and level, pages validated,
+    /// requests to the host
+    #[arg(long)]
+    pub(crate) summary: bool,
+
     /// Write everything about the run to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json_result: Option<PathBuf>,

@@ -12,6 +12,7 @@ pub mod qemu; // which QEMU, and its command line
 mod run;
 mod session; // one run, from spawn to verdict
 pub mod show; // lines for people, for programs, or as they came
+pub mod summary; // what a run came to
 pub mod timeline; // exits over time, and pages as a map
 pub mod trace; // exit by exit
 pub mod verdict; // how a run ended

@@ -14,6 +14,7 @@ use clap::Parser as _;
 use svsm_testbed::faults;
 use svsm_testbed::log::{Interpreter, TimeSource};
 use svsm_testbed::show::{Format, Printer};
+use svsm_testbed::summary::Summary;
 use svsm_testbed::{Cancel, Images, MachineEvent, Outcome, Progress, Run, Timeline, Trace};
 
 use cli::{Cli, Command, DecodeArgs, FaultsArgs, GuestArgs, RunArgs};
@@ -91,6 +92,9 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
             _ => timeline.json(&outcome).to_string() + "\n",
         };
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if args.summary && format == Format::Text && printed.is_ok() {
+        println!("\n{}", Summary::new(&outcome));
     }
     if format == Format::Raw {
         Printer::new(io::stderr().lock(), format, io::stderr().is_terminal()).outcome(&outcome)?;
