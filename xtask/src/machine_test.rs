@@ -3,7 +3,7 @@
 use crate::firmware::Programs;
 use crate::setup::{self, Bare, Install};
 use crate::{proc, workspace};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -54,11 +54,24 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
 /// Builds the guests and runs the tests that `selection` tells the test harness, on the machine in `programs`.
 pub(crate) fn run(bare: &Bare, programs: &Path, selection: &[&str]) -> Result<()> {
     Programs::build_guests(bare)?;
+    let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
+    let tally = scratch.path().join("tally");
     let mut test = harness();
     test.args(["--", "--test-threads", "1"])
         .args(selection)
-        .env("SVSM_BARE_DIR", programs);
-    proc::run(&mut test)
+        .env("SVSM_BARE_DIR", programs)
+        .env("SVSM_TALLY", &tally);
+    proc::run(&mut test)?;
+    // Nothing was noted if no test with a guest was selected.
+    let (guests, clauses) = count(&std::fs::read_to_string(&tally).unwrap_or_default());
+    println!("{guests} guests ran, and tried {clauses} clauses");
+    Ok(())
+}
+
+/// The guests that noted themselves, a line each, and the clauses that they tried.
+fn count(tally: &str) -> (usize, u64) {
+    let clauses = tally.lines().filter_map(|line| line.parse::<u64>().ok());
+    (tally.lines().count(), clauses.sum())
 }
 
 impl Args {
@@ -100,6 +113,12 @@ mod tests {
         assert_eq!(parse(&["snp", "nmi"]).unwrap().selection(), ["snp", "nmi"]);
         let exact = parse(&["--exact", "nmi"]).unwrap();
         assert_eq!(exact.selection(), ["--exact", "nmi"]);
+    }
+
+    #[test]
+    fn guests_and_clauses_are_counted_apart() {
+        assert_eq!(count(""), (0, 0));
+        assert_eq!(count("1\n130\n1\n"), (3, 132));
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub fn run(name: &str) -> Result {
         "sleep" => smp::sleep(),
         "snp" => snp::all(),
         "snp-in-use" => snp::in_use(),
+        "snp-bells" => snp::bells(),
         "snp-storm" => snp::storm(),
         "snp-equal-features" => snp::equal_features(),
         "snp-levels" => snp::another_level(),

@@ -1,6 +1,7 @@
 //! Lines for people, for programs, or as they came.
 
 use core::fmt::Write as _;
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -116,6 +117,19 @@ const YELLOW: &str = "\x1b[33m";
 const BLUE: &str = "\x1b[34m";
 
 /// One line of the log, with its end.
+/// A message for people: of a very long one (firmware that prints reports or certificates) the start, and how much more there is.
+fn cut(message: &str) -> Cow<'_, str> {
+    /// Letters of a message that are shown.
+    const MOST: usize = 400;
+    match message.char_indices().nth(MOST) {
+        Some((end, _)) => {
+            let (shown, rest) = message.split_at(end);
+            format!("{shown}... ({} bytes more)", rest.len()).into()
+        }
+        None => message.into(),
+    }
+}
+
 fn text_line(line: &LogLine, coloured: bool) -> String {
     let (level, colour) = match (line.kind, line.level) {
         (_, Some(Level::Error)) => ("ERROR", RED),
@@ -137,7 +151,7 @@ fn text_line(line: &LogLine, coloured: bool) -> String {
         paint(&time, DIM),
         paint(&format!("{image:<10}"), DIM),
         paint(&format!("{level:<5}"), colour),
-        indent(&line.message),
+        indent(&cut(&line.message)),
     );
     if line.local {
         shown.push_str(&paint(" (local)", DIM));
@@ -286,6 +300,16 @@ mod tests {
                 message.into(),
             )
         }
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_letters() {
+        assert_eq!(cut("short"), "short");
+        let long = "ä".repeat(500);
+        assert_eq!(
+            cut(&long),
+            format!("{}... (200 bytes more)", "ä".repeat(400))
+        );
     }
 
     #[test]

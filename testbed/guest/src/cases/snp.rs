@@ -55,7 +55,7 @@ fn try_all(groups: &[&[Clause]]) -> Result {
 pub(super) use door::{door, door_of_others};
 pub(super) use figures::figures;
 pub(super) use levels::{
-    equal_features, in_use, lower_level_writes, other_cpus, ready as another_level,
+    bells, equal_features, in_use, lower_level_writes, other_cpus, ready as another_level,
 };
 pub(super) use lies::show as lie;
 pub(super) use storm::storm;

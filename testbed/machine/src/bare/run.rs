@@ -235,11 +235,12 @@ impl<P: Personality> Runner<'_, '_, P> {
         };
         self.slot.count_exit(seen.reason, seen.level);
         match exit {
-            Exit::Nmi => match self.slot.answer_bell(self.heard, insn::swallow_nmi) {
-                Some(heard) => self.heard = heard,
-                // Nobody's bell: it stays pending, and is delivered at the next entry.
-                None => self.intercept_nmis(false),
-            },
+            Exit::Nmi => {
+                if !self.answer_bell() {
+                    // Nobody's bell: it stays pending, and is delivered at the next entry.
+                    self.intercept_nmis(false);
+                }
+            }
             Exit::Interrupt => {
                 trap::take_interrupt();
                 self.take_in();
@@ -339,8 +340,8 @@ impl<P: Personality> Runner<'_, '_, P> {
 
     /// Passes on what L0 let in for its guest. Says whether that was anything.
     fn take_in(&mut self) -> bool {
-        let bell = self.answer_bell();
-        let nmi = self.local.take_nmi() && !bell;
+        self.answer_bell();
+        let nmi = self.local.take_nmi();
         let vector = self.local.take_vector();
         if let Some(vector) = vector {
             self.personality
@@ -355,18 +356,18 @@ impl<P: Personality> Runner<'_, '_, P> {
     /// Nothing to run: waits for somebody to ring.
     fn idle(&mut self) {
         trap::wait_for_nmi();
-        let bell = self.answer_bell();
-        let nmi = self.local.take_nmi();
-        if nmi && !bell {
+        self.answer_bell();
+        if self.local.take_nmi() {
             self.owe_nmi();
         }
     }
 
-    /// Takes note of the bell; says whether anybody rang.
+    /// Takes note of the bell; says whether anybody rang. Then what was taken was the bell's NMI, and not the guest's.
     fn answer_bell(&mut self) -> bool {
         match self.slot.answer_bell(self.heard, insn::swallow_nmi) {
             Some(heard) => {
                 self.heard = heard;
+                self.local.take_nmi();
                 true
             }
             None => false,

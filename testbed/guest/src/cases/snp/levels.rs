@@ -1,9 +1,9 @@
 //! Several levels on one CPU, and virtual CPUs on others (24593, "VMPLs"; 56421, "SNP AP creation").
 
 use super::{Clause, Failed, Result, check, own};
-use crate::bare::ghcb::{self, RAX, event, pvalidate, request, rmpadjust};
+use crate::bare::ghcb::{self, RAX, RDX, event, pvalidate, request, rmpadjust};
 use crate::bare::insn::{self, rdmsr};
-use crate::bare::trap::INTERRUPTS;
+use crate::bare::trap::{INTERRUPTS, NMIS};
 use crate::bare::{read, write};
 use crate::layout::VMSA;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -65,6 +65,31 @@ pub(in super::super) fn in_use() -> Result {
         0,
     )?;
     super::super::wait("the CPU to stop", || rmpadjust(at, 0, 1) == 0)
+}
+
+/// What another CPU runs at VMPL0: flushes translations, for which all others must leave their guests.
+extern "C" fn meddler() -> ! {
+    loop {
+        RUNS.fetch_add(1, Ordering::SeqCst);
+        let _ = insn::try_invlpgb();
+    }
+}
+
+/// What makes a CPU leave its guest is an NMI, and none that the guest sees, whatever else comes in at that time.
+pub(in super::super) fn bells() -> Result {
+    RUNS.store(0, Ordering::SeqCst);
+    start_on(1, 0, 1, meddler)?;
+    for _ in 0..20 {
+        let seen = RUNS.load(Ordering::SeqCst);
+        super::super::wait("the other CPU", || RUNS.load(Ordering::SeqCst) != seen)?;
+        // Sleep until the timer's interrupt: spurious-interrupt register, divisor, vector and count of the APIC, then its end.
+        for (register, value) in [(0x80f, 0x1ff), (0x83e, 0xb), (0x832, 0x71), (0x838, 1000)] {
+            let _ = event(0x7c, 1, 0, &[(ghcb::RCX, register), (RAX, value), (RDX, 0)]);
+        }
+        insn::sleep();
+        let _ = event(0x7c, 1, 0, &[(ghcb::RCX, 0x80b), (RAX, 0), (RDX, 0)]);
+    }
+    check("NMIs", u64::from(NMIS.load(Ordering::SeqCst)), 0)
 }
 
 /// What another CPU runs at VMPL0.

@@ -1,0 +1,9 @@
+//! All guests, in the software machine.
+#![cfg(test)]
+#![expect(clippy::print_stderr, reason = "tests say why they skip")]
+
+mod lab; // how a guest is run
+mod lies; // a host that lies
+mod native; // nothing that protects it
+mod seeing; // what a run shows
+mod snp; // SEV-SNP
