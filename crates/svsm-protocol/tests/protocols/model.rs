@@ -15,8 +15,8 @@ const ASID: u32 = 7;
 pub(crate) const SMALL: u64 = 4096;
 pub(crate) const LARGE: u64 = 2 << 20;
 /// The guest's memory, in small pages below 2 MiB and in large ones above.
-pub(crate) const GUEST: Range<u64> = 0..21 * LARGE;
-pub(crate) const SVSM: Range<u64> = 21 * LARGE..21 * LARGE + 16 * SMALL;
+pub(crate) const GUEST: Range<u64> = 0..crate::LARGE_PAGES * LARGE;
+pub(crate) const SVSM: Range<u64> = GUEST.end..GUEST.end + 16 * SMALL;
 
 pub(crate) struct Model {
     pub(crate) entries: Vec<Entry>,
@@ -37,7 +37,7 @@ impl Model {
         };
         let mut rmp = Rmp::new(&mut model.entries);
         let caller = caller(0);
-        let large = (1..21).map(|n| (n * LARGE, SimSize::Size2M));
+        let large = (1..crate::LARGE_PAGES).map(|n| (n * LARGE, SimSize::Size2M));
         let small = (0..LARGE)
             .chain(SVSM)
             .step_by(4096)
