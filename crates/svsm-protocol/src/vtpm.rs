@@ -84,8 +84,16 @@ struct Ticket {
 
 impl<I: IrqCtl> Desk<I> {
     /// Nobody waits.
+    #[cfg(not(loom))]
     #[must_use]
     pub const fn new(irq: I) -> Self {
+        Self(SpinLock::new(None, irq))
+    }
+
+    /// Nobody waits.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn new(irq: I) -> Self {
         Self(SpinLock::new(None, irq))
     }
 }
