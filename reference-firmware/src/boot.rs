@@ -6,10 +6,13 @@ use svsm_platform::encryption::Encryption;
 use svsm_platform::percpu::CpuIndex;
 use svsm_platform::seam::{Reason, Terminate};
 use svsm_stage2::handoff::Handoff;
+use svsm_stage2::staged::Refused;
 use svsm_syscall::abi::SysError;
 
 use crate::machine::Console;
-use crate::{areas, clock, cpu, guest, interrupt, log, machine, memory, selftest, smp, user};
+use crate::{
+    areas, clock, cpu, guest, interrupt, log, machine, memory, selftest, smp, staged, user,
+};
 
 /// The verdict's code when the SVSM itself cannot start.
 const CANNOT_START: u32 = 0xfffe_0000;
@@ -55,6 +58,13 @@ fn bring_up(handoff: &Handoff, free: GpaRange) -> Result<(), Failure> {
             "measure: stage2 at tick: {=u64}", run_time.tsc_at_entry
         );
     }
+    let pages = staged::receive(handoff, encryption).map_err(Failure::Archive)?;
+    if pages > 0 {
+        info!(
+            public,
+            "{=u64} pages of programs came through the host, and are what the image says", pages
+        );
+    }
     cpu::settle(CpuIndex::BOOT).map_err(Failure::Memory)?;
     let rate = clock::set_up().map_err(Failure::Platform)?;
     info!(
@@ -82,6 +92,8 @@ fn bring_up(handoff: &Handoff, free: GpaRange) -> Result<(), Failure> {
 enum Failure {
     /// The image's memory cannot be taken over, or there is too little.
     Memory(svsm_mm::Error),
+    /// The programs did not arrive as they were sent.
+    Archive(Refused<staged::Failure>),
     /// The platform does not do what it must.
     Platform(svsm_platform::Error),
     /// There is no x2APIC, or the host does not say which.

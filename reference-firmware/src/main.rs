@@ -42,6 +42,8 @@ mod selftest; // dying on purpose
 #[cfg(target_os = "none")]
 mod smp; // the other CPUs
 #[cfg(target_os = "none")]
+mod staged; // programs that arrive through the host
+#[cfg(target_os = "none")]
 mod trap; // exceptions and interrupts
 #[cfg(target_os = "none")]
 mod user; // processes and their calls

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 use svsm_testbed::images::TraceEntry;
 use svsm_testbed::verdict::Crash;
-use svsm_testbed::{Cancel, Outcome, Platform, Run, Verdict};
+use svsm_testbed::{Cancel, Images, Outcome, Platform, Run, Verdict};
 
 /// How many runs of the suite did as they should.
 #[derive(Clone, Copy, Debug, Default)]
@@ -145,7 +145,34 @@ fn refusals(bench: &Bench, scratch: &Path) -> Result<Vec<Case>> {
             matches!(outcome.verdict, Verdict::LoadError { .. })
         }));
     }
+    cases.push(changed_programs(bench, scratch, &whole)?);
     Ok(cases)
+}
+
+/// Programs that a host changes after the launch: they are what it can see, and nothing of the machine's own measures them.
+fn changed_programs(bench: &Bench, scratch: &Path, whole: &[u8]) -> Result<Case> {
+    // The archive begins with the header of its first file (cpio, "newc" format).
+    const START: &[u8] = b"070701";
+    let mut changed = whole.to_vec();
+    let start = whole
+        .windows(START.len())
+        .position(|bytes| bytes == START)
+        .context("the image has no archive")?;
+    *changed
+        .get_mut(start + 0x5000)
+        .context("the archive is too small")? ^= 1;
+    let file = scratch.join("changed.igvm");
+    std::fs::write(&file, changed).context("cannot write a damaged image")?;
+    let mut images = Images::new();
+    images.add_symbols(&bench.image.symbols)?;
+    let run = bench.run_file(file, SMALL).images(images);
+    let run = run.platform(Platform::Snp).expect("Digest");
+    Ok(Case::new(
+        "refuses programs that the host has changed",
+        run,
+        "a refusal that names the digest",
+        |outcome| matches!(outcome.verdict, Verdict::Failed { code: 0xfffe_0000 }),
+    ))
 }
 
 /// Ends that are not the firmware's doing.

@@ -6,7 +6,8 @@ use crate::ui;
 use crate::workspace;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use svsm_igvm::manifest::{Budgets, RequiredMemory, Size};
+use svsm_igvm::loader::{Directive, Need};
+use svsm_igvm::manifest::{Budgets, Delivery, RequiredMemory, Size};
 use svsm_igvm::report::Report;
 use svsm_igvm::symbols::Symbols;
 use svsm_igvm::{Loader, Manifest};
@@ -172,6 +173,12 @@ pub(crate) fn image(
     manifest.debug = debug;
     if let Some(guest) = guest {
         take_guest(&mut manifest, guest)?;
+    }
+    if !loader.takes(Need::Directive(Directive::SharedPages)) {
+        ui::note(&format!(
+            "the programs are measured: {loader} takes no pages that the host can see"
+        ));
+        manifest.archive.delivery = Delivery::Measured;
     }
     let mut names = vec!["svsm".to_owned(), "stage2".to_owned()];
     names.extend(manifest.services.iter().map(|service| service.name.clone()));
