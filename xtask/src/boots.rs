@@ -151,15 +151,15 @@ fn refusals(bench: &Bench, scratch: &Path) -> Result<Vec<Case>> {
 
 /// Programs that a host changes after the launch: they are what it can see, and nothing of the machine's own measures them.
 fn changed_programs(bench: &Bench, scratch: &Path, whole: &[u8]) -> Result<Case> {
-    // The archive begins with the header of its first file (cpio, "newc" format).
-    const START: &[u8] = b"070701";
+    // Before the header that ends the archive (cpio, "newc" format) there is the last program.
+    const HEADER: &[u8] = b"070701";
     let mut changed = whole.to_vec();
-    let start = whole
-        .windows(START.len())
-        .position(|bytes| bytes == START)
+    let end = whole
+        .windows(HEADER.len())
+        .rposition(|bytes| bytes == HEADER)
         .context("the image has no archive")?;
-    *changed
-        .get_mut(start + 0x5000)
+    *end.checked_sub(0x1000)
+        .and_then(|at| changed.get_mut(at))
         .context("the archive is too small")? ^= 1;
     let file = scratch.join("changed.igvm");
     std::fs::write(&file, changed).context("cannot write a damaged image")?;

@@ -1,6 +1,7 @@
 //! `cargo xtask measure`: figures that are counted, and what the software machine costs.
 
 mod machine; // the software machine
+mod snp; // the firmware on SEV-SNP
 mod tpm; // the TPM, beside libtpms
 
 use crate::bench::{self, Bench, Size};
@@ -22,6 +23,7 @@ on the software machine, which are seconds of this computer and of no other.
 Examples:
   cargo xtask measure
   cargo xtask measure machine
+  cargo xtask measure snp
   cargo xtask measure tpm
   cargo xtask measure --json")]
 pub(crate) struct Args {
@@ -39,6 +41,8 @@ enum Subject {
     Firmware,
     /// The software machine: what exits cost, how long Linux takes on it, how large it is.
     Machine,
+    /// The firmware on SEV-SNP: pages of the launch, exits until there is a guest, the guest's calls, Linux below it.
+    Snp,
     /// The TPM beside libtpms, both in one process: processor time of operations, stack, state, code.
     Tpm,
 }
@@ -57,6 +61,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         Subject::Tpm => return tpm::command(args.json),
         Subject::Firmware => firmware()?,
         Subject::Machine => machine::figures()?,
+        Subject::Snp => snp::figures()?,
     };
     if args.json {
         println!("{:#}", to_json(&figures));

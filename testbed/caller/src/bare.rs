@@ -101,7 +101,7 @@ fn obey(svsm: &mut Svsm, word: &str) -> bool {
             svsm.seed = value;
             Ok(())
         }
-        "figures" => figures::measure(svsm),
+        "figures" => figures::measure(svsm, value.max(32)),
         // Words that loaders add for kernels.
         _ => Ok(()),
     };

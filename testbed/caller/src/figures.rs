@@ -1,44 +1,53 @@
 //! What calls cost, by the processor's counter.
 
 use crate::bare::{Page, say, ticks, write};
-use crate::call::{CORE, PVALIDATE, QUERY, SUCCESS, Svsm};
+use crate::call::{CORE, PVALIDATE, QUERY, SUCCESS, Svsm, VTPM};
 
 const ROUNDS: u64 = 1000;
-/// Validated and taken back: 32 MiB at 128 MiB, which holds nothing.
+/// What is taken back and validated starts here, at 128 MiB, and holds nothing.
 const START: u64 = 0x800_0000;
 const LARGE: u64 = 2 << 20;
-const COUNT: u64 = 16;
+/// Entries of a list: it lies in one page.
+const MOST: u64 = 500;
 
 static LIST: Page = Page::new();
 
-pub(crate) fn measure(svsm: &mut Svsm) -> Result<(), &'static str> {
-    let start = ticks();
-    for _ in 0..ROUNDS {
-        svsm.call_once(CORE, QUERY, [1, 0, 0, 0]);
-    }
-    say(format_args!(
-        "measure: null call of the guest: {}",
-        (ticks() - start) / ROUNDS
-    ));
-    for (name, valid) in [("taking back", 0), ("validating", 1 << 2)] {
-        write(LIST.at(), COUNT);
-        for index in 0..COUNT {
-            write(
-                LIST.at() + 8 + 8 * index,
-                (START + index * LARGE) | valid | 1,
-            );
-        }
+/// Measures; `mib` MiB of memory change hands.
+pub(crate) fn measure(svsm: &mut Svsm, mib: u64) -> Result<(), &'static str> {
+    for (name, protocol, call, argument) in [
+        ("core protocol", CORE, QUERY, 1),
+        ("vTPM protocol", VTPM, 0, 0),
+    ] {
         let start = ticks();
-        let ([code, ..], again) = svsm.call(CORE, PVALIDATE, [LIST.at(), 0, 0, 0]);
-        if code != SUCCESS {
-            return Err("validation of large pages");
+        for _ in 0..ROUNDS {
+            svsm.call_once(protocol, call, [argument, 0, 0, 0]);
         }
         say(format_args!(
-            "measure: {name} {} MiB in large pages: {} ticks, {} calls",
-            COUNT * LARGE >> 20,
-            ticks() - start,
-            again + 1
+            "measure: a call that does nothing, {name}: {}",
+            (ticks() - start) / ROUNDS
         ));
+    }
+    let pages = (mib << 20) / LARGE;
+    for (name, valid) in [("taking back", 0), ("validating", 1 << 2)] {
+        let (start, mut calls) = (ticks(), 0);
+        let mut next = 0;
+        while next < pages {
+            let count = (pages - next).min(MOST);
+            write(LIST.at(), count);
+            for index in 0..count {
+                let page = START + (next + index) * LARGE;
+                write(LIST.at() + 8 + 8 * index, page | valid | 1);
+            }
+            let ([code, ..], again) = svsm.call(CORE, PVALIDATE, [LIST.at(), 0, 0, 0]);
+            if code != SUCCESS {
+                return Err("validation of large pages");
+            }
+            calls += again + 1;
+            next += count;
+        }
+        let ticks = ticks() - start;
+        say(format_args!("measure: {name} {mib} MiB: {ticks}"));
+        say(format_args!("measure: calls for {name} {mib} MiB: {calls}"));
     }
     Ok(())
 }
