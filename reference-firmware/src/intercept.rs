@@ -1,11 +1,10 @@
 //! #VC: the host intercepts an instruction of a machine whose registers it cannot see.
 
-use svsm_irq::Exception;
 use svsm_irq::entry::TrapFrame;
 use svsm_platform::cpu::cpuid::Cpuid;
 use svsm_platform::seam::{Reason, Terminate};
 
-use crate::{machine, trap, user};
+use crate::{machine, user};
 
 /// The exit code of CPUID (AMD64 Architecture Programmer's Manual Volume 2, "SVM Intercept Codes").
 const CPUID: u64 = 0x72;
@@ -31,16 +30,23 @@ pub(crate) fn emulate(frame: &mut TrapFrame) -> bool {
     true
 }
 
-/// An intercept in the kernel that nobody expected.
-pub(crate) fn fatal(frame: &TrapFrame) {
+/// An intercept in the kernel that nobody expected: it executes nothing that a host may intercept, so the host has raised it, or
+/// has intercepted what it must not.
+pub(crate) fn fatal(frame: &TrapFrame) -> ! {
     if frame.error_code == PAGE_NOT_VALIDATED {
         error!(
             public,
             "a page that the SVSM uses is no longer its own, at {=u64:#x}", frame.rip
         );
-        machine::terminator().fatal(Reason::HostViolation)
+    } else {
+        error!(
+            public,
+            "the host intercepts with code {=u64:#x} what it must not, at {=u64:#x}",
+            frame.error_code,
+            frame.rip
+        );
     }
-    trap::fatal(Exception::VC, frame)
+    machine::terminator().fatal(Reason::HostViolation)
 }
 
 /// The first two bytes of the interrupted instruction.

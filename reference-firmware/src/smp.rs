@@ -60,21 +60,17 @@ pub(crate) fn own_id() -> Option<u32> {
 /// Reads which CPUs there are, this one first, and makes room for them.
 ///
 /// # Errors
-/// What the loader deposited is no list of processors, or there is no memory.
+/// What the loader deposited is no list of processors, or this one is not in it, or there is no memory.
 pub(crate) fn survey(handoff: &Handoff, own: ApicId) -> Result<usize, Failure> {
     let mut room = [0; MAX_CPUS];
     let listed = match area(handoff, Parameter::Madt) {
         Some(bytes) => Madt::parse(Claim::new(bytes)).map_err(Failure::Image)?,
         None => None,
     };
-    let others: Vec<ApicId> = match listed {
+    let listed: Vec<ApicId> = match listed {
         Some(madt) => {
             let ids = madt.apic_ids(&mut room).map_err(Failure::Image)?;
-            ids.iter()
-                .copied()
-                .map(ApicId::new)
-                .filter(|id| *id != own)
-                .collect()
+            ids.iter().copied().map(ApicId::new).collect()
         }
         // Without a list, identities are taken to count from zero, as on every small machine.
         None => match area(handoff, Parameter::VpCount) {
@@ -82,17 +78,17 @@ pub(crate) fn survey(handoff: &Handoff, own: ApicId) -> Result<usize, Failure> {
                 let count = params::vp_count(Claim::new(bytes))
                     .map_err(Failure::Image)?
                     .get();
-                (0..count)
-                    .map(ApicId::new)
-                    .filter(|id| *id != own)
-                    .take(MAX_CPUS - 1)
-                    .collect()
+                (0..count).map(ApicId::new).take(MAX_CPUS).collect()
             }
-            None => Vec::new(),
+            None => vec![own],
         },
     };
+    // Who starts a CPU that it is itself is gone.
+    if !listed.contains(&own) {
+        return Err(Failure::NotListed(own));
+    }
     let mut ids = vec![own];
-    ids.extend(others);
+    ids.extend(listed.into_iter().filter(|id| *id != own));
     let count = ids.len();
     cpu::make_room(count).map_err(Failure::Memory)?;
     let _ = IDS.set(ids);
@@ -202,6 +198,8 @@ pub(crate) enum Failure {
     Image(svsm_stage2::Error),
     /// There is no memory.
     Memory(svsm_mm::Error),
+    /// This CPU, which the host says is this one, is not among those that there are.
+    NotListed(ApicId),
 }
 
 fn area(handoff: &Handoff, parameter: Parameter) -> Option<&'static [u8]> {
@@ -246,7 +244,19 @@ unsafe extern "sysv64" fn ap_entry() -> ! {
 
 extern "sysv64" fn begin(index: u64) -> ! {
     let index = CpuIndex::new(u32::try_from(index).unwrap_or(u32::MAX));
-    match cpu::settle(index).is_ok() && machine::arrive(index) && interrupt::set_up().is_ok() {
+    // It must be the one that was started: what is kept for each CPU is found by this.
+    let is_known = || match interrupt::set_up() {
+        Ok(id) if Some(id) == apic_id(index) => true,
+        Ok(id) => {
+            error!(public, "CPU {=u32} says that it is {}", index.as_u32(), id);
+            false
+        }
+        Err(error) => {
+            error!(public, "CPU {=u32} has no APIC: {}", index.as_u32(), error);
+            false
+        }
+    };
+    match cpu::settle(index).is_ok() && machine::arrive(index) && is_known() {
         true => {
             ARRIVED.fetch_or(1 << index.as_u32(), Ordering::Release);
             info!(public, "CPU {} is up", index.as_u32());

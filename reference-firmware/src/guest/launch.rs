@@ -131,7 +131,20 @@ fn write_pages(facts: &Facts, layout: &Layout, machine: &mut Machine) -> Result<
     snp::cpuid()
         .ok_or(Failure::NoKernel)?
         .write_for_guest(&mut page);
-    write(machine, layout.cpuid(), page.as_slice()).map_err(|_| Failure::Memory)
+    write(machine, layout.cpuid(), page.as_slice()).map_err(|_| Failure::Memory)?;
+    wipe_keys(facts, machine, &mut page)
+}
+
+/// Wipes the keys of all levels from the SVSM's own page: its channel and the guest have theirs, and nobody needs another.
+fn wipe_keys(facts: &Facts, machine: &mut Machine, page: &mut [u8; 4096]) -> Result<(), Failure> {
+    page.copy_from_slice(bytes(facts.secrets));
+    SecretsPage::view_mut(page)
+        .map_err(|_| Failure::NoKernel)?
+        .wipe_keys();
+    // Nobody holds a reference to the page: what was needed of it was copied.
+    machine
+        .write(facts.secrets.gpa(), page.as_slice())
+        .map_err(|_| Failure::Memory)
 }
 
 pub(super) fn bytes(area: Area) -> &'static [u8; 4096] {

@@ -192,8 +192,12 @@ impl<M: HostMemory> Snp<'_, '_, M> {
     ) -> [u32; 4] {
         let mut values = cpuid::answer(leaf, subleaf, C_BIT, hardware);
         let id = board.slot(self.cpu).map_or(0, |slot| slot.apic_id());
-        if leaf == 1 {
-            values[1] = values[1] & 0xff_ffff | id << 24;
+        // What QEMU says of its own CPUs' topology need not name the CPU that asks.
+        match leaf {
+            1 => values[1] = values[1] & 0xff_ffff | id << 24,
+            0xb | 0x1f => values[3] = id,
+            0x8000_001e => values[0] = id,
+            _ => {}
         }
         if let Some(fired) = self.lies(Fault::LyingCpuid) {
             for (number, value) in (0..).zip(values.iter_mut()) {
