@@ -9,9 +9,11 @@ use anyhow::{Context, Result, bail};
 use core::time::Duration;
 use std::path::Path;
 use std::time::Instant;
+use svsm_sim::fault::{Fault, Platforms};
+use svsm_testbed::campaign::judge;
 use svsm_testbed::images::TraceEntry;
 use svsm_testbed::verdict::Crash;
-use svsm_testbed::{Cancel, Images, Outcome, Platform, Run, Verdict};
+use svsm_testbed::{Cancel, FaultPlan, Images, Outcome, Platform, Run, Verdict};
 
 /// How many runs of the suite did as they should.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,6 +54,7 @@ pub(crate) fn suite() -> Result<Tally> {
     cases.extend(refusals(&bench, scratch.path())?);
     cases.extend(endings(&bench)?);
     cases.extend(deaths(&bench)?);
+    cases.extend(lies(&bench)?);
     println!("\nrunning {} boots", cases.len());
     let mut tally = Tally::default();
     for case in cases {
@@ -245,6 +248,33 @@ fn deaths(bench: &Bench) -> Result<Vec<Case>> {
             },
         )?,
     ])
+}
+
+/// Hosts that lie, one way each, while the SVSM starts: it sees through the lie, or ends with a reason, or does not care.
+fn lies(bench: &Bench) -> Result<Vec<Case>> {
+    let size = Size { cpus: 2, mib: 64 };
+    let mut cases = Vec::new();
+    for fault in Fault::ALL
+        .iter()
+        .filter(|fault| fault.platforms().contains(Platforms::SNP))
+    {
+        let lie = match fault {
+            // Before there are tables, an NMI is a triple fault, and nobody can help it.
+            Fault::StrayNmi => format!("{}@1000", fault.name()),
+            _ => fault.name().to_owned(),
+        };
+        let mut plan = FaultPlan::new();
+        plan.add(&lie)?;
+        plan.seed(1);
+        let run = bench.run(size)?.platform(Platform::Snp).faults(plan);
+        cases.push(Case::new(
+            &format!("bears a host that lies: {}", fault.name()),
+            run,
+            "an end that may come of the lie",
+            |outcome| judge(outcome).1,
+        ));
+    }
+    Ok(cases)
 }
 
 fn names(trace: &[TraceEntry], function: &str) -> bool {

@@ -201,7 +201,7 @@ catalogue! {
         "returns from VMGEXIT without having done or answered anything"
     WrongMsrResponse "wrong-msr-response" Reply [SNP] [MSR_PROTOCOL] Detected
         "answers a request of the MSR protocol with the response to another"
-    LyingCpuid "lying-cpuid" Reply [NATIVE SNP] [CPUID] Tolerated
+    LyingCpuid "lying-cpuid" Reply [NATIVE SNP] [CPUID] Detected
         "answers CPUID with junk where the guest has no better source"
     LyingDevice "lying-device" Reply [SNP] [DEVICE_READ] Tolerated
         "answers a read of a port, of device memory or of an MSR with junk"
