@@ -287,6 +287,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_threat_model_answers_every_lie() {
+        let chapter = include_str!("../../book/src/threat-model.md");
+        for fault in Fault::ALL {
+            let name = format!("`{}`", fault.name());
+            assert!(chapter.contains(&name), "{name} has no answer");
+        }
+    }
+
+    #[test]
     fn sizes_cover_the_corners() {
         for cpus in [1, 2, 4] {
             for mib in [64, 256, 4096] {
