@@ -4,6 +4,7 @@ mod door; // restricted injection
 mod figures; // what things cost
 mod levels; // several levels, and other CPUs
 mod lies; // a host that lies
+mod mail; // messages to the security processor
 mod messages; // the host's answers in the page
 mod ownership; // who owns a page
 mod storm; // exceptions at every instruction

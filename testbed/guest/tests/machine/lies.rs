@@ -38,6 +38,10 @@ const LIES: &[(&str, &str, u32, bool)] = &[
     ("lost-interrupt", "2", 1, false),
     ("delayed-exit", "2", 1, false),
     ("reordered-exits", "2", 2, false),
+    ("tampered-request", "2", 1, false),
+    ("tampered-response", "2", 1, false),
+    // The first message is answered as it should be.
+    ("replayed-response", "5", 1, false),
     ("busy-processor", "2", 1, false),
     ("ap-refused", "2", 2, false),
     ("ap-idle", "2", 3, false),

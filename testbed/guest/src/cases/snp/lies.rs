@@ -4,6 +4,7 @@
 use super::super::wait;
 use super::door;
 use super::levels;
+use super::mail;
 use super::{FREE, Failed, Result, VC, check, exits, own};
 use crate::bare::ghcb::{
     self, BUFFER, RAX, RBX, RCX, RDX, SCRATCH, event, page, pvalidate, request,
@@ -75,6 +76,9 @@ pub(in super::super) fn show(fault: &str) -> Result {
                 got: 0,
             })
         }
+        "tampered-request" => mail::tampered_request(),
+        "tampered-response" => mail::tampered_response(),
+        "replayed-response" => mail::replayed_response(),
         "busy-processor" => busy(),
         "ap-refused" => check("creation", levels::start_raw(1), 2),
         "ap-idle" => levels::idle(),
