@@ -220,8 +220,9 @@ impl Tpm for &Endpoint {
         let mut state = self.0.lock();
         match state.phase {
             Phase::Answered => {}
-            Phase::Unserved | Phase::Gone => return Err(NotTaken::Gone),
-            _ => return Err(NotTaken::AtWork),
+            Phase::Starting | Phase::Asked | Phase::AtWork => return Err(NotTaken::AtWork),
+            // It waits for the next request without having answered this one, or for none at all any more.
+            Phase::Waiting | Phase::Unserved | Phase::Gone => return Err(NotTaken::Gone),
         }
         state.phase = Phase::Waiting;
         let len = state.message.len().min(to.len());

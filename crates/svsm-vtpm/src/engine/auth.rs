@@ -15,10 +15,11 @@ use crate::{
     rc::{About, Rc, ensure},
     state::{
         Core,
+        permanent::has_command,
         session::{ACTIVE_MAX, SessionKind},
     },
     structures::{attributes::SessionAttributes as A, public::Name, scheme::ParameterCipher},
-    table::Flags,
+    table::{self, Flags},
     wire::{Reader, Writer},
 };
 
@@ -155,7 +156,8 @@ fn check_session(frame: &mut Frame, core: &mut Core<'_>, n: usize) -> Result<(),
     verify::hmac(frame, core, n)
 }
 
-/// Computes the parameter hashes that the sessions and the TPM's own audit need, before parameters are decrypted.
+/// Computes the parameter hashes that the sessions and the TPM's own audit need, before parameters are decrypted. Most commands
+/// come with a password, are not audited, and need none.
 fn compute_cp_hashes(frame: &mut Frame, core: &Core<'_>, buffer: &[u8]) {
     let mut wanted = [false; HashAlg::ALL.len()];
     let mut want = |alg: HashAlg| {
@@ -168,8 +170,16 @@ fn compute_cp_hashes(frame: &mut Frame, core: &Core<'_>, buffer: &[u8]) {
             want(loaded.auth_hash);
         }
     }
-    want(core.permanent.audit_alg);
     let Some(command) = frame.command else { return };
+    // The command that changes what is audited may make itself such a one.
+    let index = table::index_of(command.code.into()).unwrap_or(usize::MAX);
+    if command.code == table::SET_AUDIT_STATUS || has_command(&core.permanent.audit_commands, index)
+    {
+        want(core.permanent.audit_alg);
+    }
+    if !wanted.contains(&true) {
+        return;
+    }
     let code = u32::from(command.code).to_be_bytes();
     let names = names(frame, core);
     let [a, b, c] = &names;
