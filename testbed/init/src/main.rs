@@ -31,6 +31,7 @@ fn main() {
     }
     // All of it is on the wire before the kernel has its own last words.
     let _ = rustix::termios::tcdrain(std::io::stdout());
+    kernel_speaks(true);
     if let Err(error) = reboot(RebootCommand::PowerOff) {
         say(&format!("cannot power off: {error}"));
     }
@@ -42,6 +43,7 @@ fn say(fact: &str) {
 
 fn run() -> Result<()> {
     mounts()?;
+    kernel_speaks(false);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     say(&format!("kernel: {}", release.trim()));
     let online = fs::read_to_string("/sys/devices/system/cpu/online")?;
@@ -61,6 +63,13 @@ fn run() -> Result<()> {
     modules()?;
     report()?;
     work()
+}
+
+/// Whether the kernel writes its messages to the console, too: they would come into the middle of this process's lines.
+/// Emergencies do in any case. Nothing depends on it where the kernel has no such switch.
+fn kernel_speaks(yes: bool) {
+    let level = if yes { "7" } else { "1" };
+    let _ = fs::write("/proc/sys/kernel/printk", level);
 }
 
 fn mounts() -> Result<()> {
