@@ -83,13 +83,24 @@ pub(crate) fn passes(name: &str, cpus: u32) -> Option<Outcome> {
     let outcome = run(name, Mode::Long, |run| {
         run.cpus(cpus).expect(format!("{name}: ok"))
     })?;
+    must_pass(name, &outcome);
+    Some(outcome)
+}
+
+/// Runs a guest of SEV-SNP that must pass; `None` if that cannot be done here.
+pub(crate) fn passes_snp(name: &str, settings: impl FnOnce(Run) -> Run) -> Option<Outcome> {
+    let outcome = run_snp(name, |run| settings(run).expect(format!("{name}: ok")))?;
+    must_pass(name, &outcome);
+    Some(outcome)
+}
+
+fn must_pass(name: &str, outcome: &Outcome) {
     assert!(
         outcome.verdict.is_passed(),
         "{name}: {:?}\n{:?}",
         outcome.verdict,
         outcome.log
     );
-    Some(outcome)
 }
 
 #[track_caller]

@@ -8,7 +8,7 @@ use svsm_testbed::verdict::Crash;
 use svsm_testbed::{MachineEvent, Platform, Run, Verdict};
 use svsm_testbed_guest::image;
 
-use crate::lab::{programs, run_image, run_snp};
+use crate::lab::{passes_snp, programs, run_image, run_snp};
 
 #[test]
 fn the_clauses_of_sev_snp_hold() {
@@ -113,58 +113,22 @@ fn what_breaks_the_rules_of_ownership_ends_the_guest() {
 
 #[test]
 fn a_path_survives_exceptions_at_every_instruction() {
-    let Some(outcome) = run_snp("snp-storm", |run| {
-        run.machine_arg("storms").expect("snp-storm: ok")
-    }) else {
-        return;
-    };
-    assert!(
-        outcome.verdict.is_passed(),
-        "{:?}\n{:?}",
-        outcome.verdict,
-        outcome.log
-    );
+    passes_snp("snp-storm", |run| run.machine_arg("storms"));
 }
 
 #[test]
 fn a_strict_host_demands_equal_features() {
-    let settings = |run: Run| {
+    passes_snp("snp-equal-features", |run| {
         run.machine_arg("equal-features")
-            .expect("snp-equal-features: ok")
-    };
-    let Some(outcome) = run_snp("snp-equal-features", settings) else {
-        return;
-    };
-    assert!(
-        outcome.verdict.is_passed(),
-        "{:?}\n{:?}",
-        outcome.verdict,
-        outcome.log
-    );
+    });
 }
 
 #[test]
 fn no_guest_sees_the_nmis_that_make_it_leave() {
-    let Some(outcome) = run_snp("snp-bells", |run| run.cpus(2).expect("snp-bells: ok")) else {
-        return;
-    };
-    assert!(
-        outcome.verdict.is_passed(),
-        "{:?}\n{:?}",
-        outcome.verdict,
-        outcome.log
-    );
+    passes_snp("snp-bells", |run| run.cpus(2));
 }
 
 #[test]
 fn a_save_area_in_use_stays_as_it_is() {
-    let Some(outcome) = run_snp("snp-in-use", |run| run.cpus(2).expect("snp-in-use: ok")) else {
-        return;
-    };
-    assert!(
-        outcome.verdict.is_passed(),
-        "{:?}\n{:?}",
-        outcome.verdict,
-        outcome.log
-    );
+    passes_snp("snp-in-use", |run| run.cpus(2));
 }
