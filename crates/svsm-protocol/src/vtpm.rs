@@ -184,7 +184,7 @@ impl<'a, 'm, M: GuestMemory, G: GuestMap, I: IrqCtl, T: Tpm> Vtpm<'a, 'm, M, G, 
 
     /// Reads a request: its locality into the first byte of the scratch memory, then the command. Answers with the length of that.
     fn request(&mut self, buffer: u64) -> Result<usize, ResultCode> {
-        // All that goes wrong with the buffer has this one code (58019, Table "vTPM result codes").
+        // Whatever is wrong with the buffer has this one code: the guest passes it as a parameter, and names nothing else by it.
         let invalid = |_| ResultCode::INVALID_PARAMETER;
         if buffer == 0 {
             return Err(ResultCode::INVALID_PARAMETER);

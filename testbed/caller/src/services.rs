@@ -8,7 +8,7 @@ static OPERATION: Page = Page::new();
 static REPORT: Page = Page::new();
 static MANIFEST: Page = Page::new();
 
-/// The vTPM's name (58019, "vTPM Service Attestation").
+/// The vTPM's name in the attestation protocol, c476f1eb-0123-45a5-9641-b4e7dde5bfe3 (58019).
 const VTPM_NAME: [u8; 16] = [
     0xeb, 0xf1, 0x76, 0xc4, 0x23, 0x01, 0xa5, 0x45, 0x96, 0x41, 0xb4, 0xe7, 0xdd, 0xe5, 0xbf, 0xe3,
 ];
