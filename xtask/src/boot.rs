@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Run this image instead of building one.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// How long the run may take, in seconds; 0 for as long as it likes [default: 60; with --gdb: 0]
+    /// How long the run may take, in seconds; 0 for as long as it likes [default: 300 with a guest, else 60; with --gdb: 0]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
     /// Wait for a debugger on this TCP port of the local host.
@@ -177,8 +177,9 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     if let Some(text) = expected {
         run.args(["--expect", text]);
     }
-    // A guest takes its time.
-    let seconds = args.timeout.or(has_guest.then_some(GUEST_SECONDS));
+    // A guest takes its time, and whoever debugs takes longer.
+    let is_timed = has_guest && args.gdb.is_none();
+    let seconds = args.timeout.or(is_timed.then_some(GUEST_SECONDS));
     if let Some(seconds) = seconds {
         run.args(["--timeout", &seconds.to_string()]);
     }
