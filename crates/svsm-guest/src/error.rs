@@ -37,6 +37,14 @@ pub enum Error {
     Processors(usize),
     /// A memory map that is not sorted, overlaps, or has too many entries.
     MemoryMap,
+    /// The file is no firmware with a table of GUIDs at its end.
+    NotFirmware,
+    /// The firmware's table, or the list that it leads to, does not add up.
+    FirmwareTable,
+    /// The firmware asks for memory of a type that nobody knows.
+    SectionType(u32),
+    /// The firmware asks for memory here that is not whole pages below 4 GiB, or overlaps other memory of it.
+    Section(u32),
 }
 
 /// The result of everything here.
@@ -69,6 +77,15 @@ impl fmt::Display for Error {
                 write!(f, "{needed} bytes are needed, and memory has {memory}")
             }
             Self::Processors(count) => write!(f, "{count} processors are not possible"),
+            Self::NotFirmware => f.write_str("the file is no guest firmware (OVMF)"),
+            Self::FirmwareTable => f.write_str("the firmware's table does not add up"),
+            Self::SectionType(kind) => {
+                write!(f, "the firmware asks for memory of unknown type {kind:#x}")
+            }
+            Self::Section(gpa) => write!(
+                f,
+                "the memory that the firmware asks for at {gpa:#x} is not whole pages of its own"
+            ),
             Self::MemoryMap => f.write_str("the memory map is not sorted, or too long"),
         }
     }

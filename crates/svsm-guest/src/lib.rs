@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod acpi; // tables of the machine
 mod error;
+pub mod firmware; // or firmware, which starts by itself
 pub mod kernel; // a Linux kernel
 pub mod layout; // where everything goes
 pub mod params; // what the kernel is told
