@@ -42,12 +42,15 @@ pub(crate) struct Args {
     /// Run this image instead of building one.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// How long the run may take, in seconds; 0 for as long as it likes [default: 300 with a guest, else 60; with --gdb: 0]
+    /// How long the run may take, in seconds; 0 for as long as it likes [default: 300 with a guest, else 60; with a debugger: 0]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Wait for a debugger on this TCP port of the local host.
-    #[arg(long, value_name = "PORT")]
+    /// Wait for a debugger of the guest (the firmware, and what runs below it) on this TCP port of the local host.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     gdb: Option<u16>,
+    /// Wait for a debugger of the software machine itself on this TCP port of the local host.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    gdb_machine: Option<u16>,
     /// How the log is shown.
     #[arg(long, value_enum, default_value_t = Log::Text)]
     log: Log,
@@ -178,7 +181,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         run.args(["--expect", text]);
     }
     // A guest takes its time, and whoever debugs takes longer.
-    let is_timed = has_guest && args.gdb.is_none();
+    let is_timed = has_guest && args.gdb.is_none() && args.gdb_machine.is_none();
     let seconds = args.timeout.or(is_timed.then_some(GUEST_SECONDS));
     if let Some(seconds) = seconds {
         run.args(["--timeout", &seconds.to_string()]);
@@ -186,8 +189,10 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     if let Some(text) = &args.append {
         run.args(["--append", text]);
     }
-    if let Some(port) = args.gdb {
-        run.args(["--gdb", &port.to_string()]);
+    for (option, port) in [("--gdb", args.gdb), ("--gdb-machine", args.gdb_machine)] {
+        if let Some(port) = port {
+            run.args([option, &port.to_string()]);
+        }
     }
     let status = run.status().context("cannot start the runner")?;
     Ok(ExitCode::from(

@@ -14,5 +14,6 @@ mod run; // the run loop
 mod smp; // the other CPUs
 mod start_info; // what QEMU tells
 mod trap; // L0's own exceptions and interrupts
+mod watch; // the CPU of a debugger
 
 pub use fatal::panicked;

@@ -252,6 +252,12 @@ impl Board {
         !self.ended.swap(true, Ordering::AcqRel)
     }
 
+    /// Whether somebody ends the run.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// Whether no CPU can do anything any more.
     #[must_use]
     pub fn all_halted(&self) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! memory=<bytes>[K|M|G]  platform=native|snp  [faults=<set> [seed=<number>]]  [script=<steps>]
-//! [trace=calls|exits]  [rmp]  [equal-features]  [storms]
+//! [trace=calls|exits]  [rmp]  [equal-features]  [storms]  [gdb]
 //! [-- <the guest's command line>]
 //! ```
 
@@ -25,6 +25,8 @@ pub struct Options<'a> {
     pub equal_features: bool,
     /// Whether guests may ask for exceptions at every instruction.
     pub storms: bool,
+    /// Whether the last CPU serves a debugger, and the guest waits for it.
+    pub gdb: bool,
     /// Lies that the host tells again and again.
     pub faults: Faults,
     /// From which number it is drawn when.
@@ -77,6 +79,8 @@ pub enum OptionError {
     Value(usize),
     /// Faults that cannot be: the number of the word, counted from zero, and what is wrong.
     Fault(usize, ParseError),
+    /// A debugger and storms, which both live on the trap flag.
+    Trap,
 }
 
 impl fmt::Display for OptionError {
@@ -85,6 +89,7 @@ impl fmt::Display for OptionError {
             Self::Unknown(word) => write!(f, "word {word} of the command line is no option"),
             Self::Value(word) => write!(f, "word {word} of the command line has a bad value"),
             Self::Fault(word, error) => write!(f, "word {word} of the command line: {error}"),
+            Self::Trap => f.write_str("`gdb` and `storms` exclude each other"),
         }
     }
 }
@@ -108,6 +113,7 @@ impl<'a> Options<'a> {
             rmp: false,
             equal_features: false,
             storms: false,
+            gdb: false,
             faults: Faults::NONE,
             seed: 0,
             script: "",
@@ -138,10 +144,14 @@ impl<'a> Options<'a> {
                 None if word == "rmp" => options.rmp = true,
                 None if word == "equal-features" => options.equal_features = true,
                 None if word == "storms" => options.storms = true,
+                None if word == "gdb" => options.gdb = true,
                 // The words that QEMU's own loaders add.
                 Some(("initrd" | "BOOT_IMAGE", _)) => {}
                 _ => return Err(OptionError::Unknown(index)),
             }
+        }
+        if options.gdb && options.storms {
+            return Err(OptionError::Trap);
         }
         Ok(options)
     }
@@ -191,6 +201,7 @@ mod tests {
                 rmp: false,
                 equal_features: false,
                 storms: false,
+                gdb: false,
                 faults: Faults::NONE,
                 seed: 0,
                 script: "",
@@ -207,6 +218,8 @@ mod tests {
         let options = Options::parse("trace=calls rmp").unwrap();
         assert_eq!((options.trace, options.rmp), (Trace::Calls, true));
         assert_eq!(Options::parse("trace=all"), Err(OptionError::Value(0)));
+        assert!(Options::parse("gdb").unwrap().gdb);
+        assert_eq!(Options::parse("gdb storms"), Err(OptionError::Trap));
     }
 
     #[test]

@@ -18,6 +18,9 @@ const EXIT_DEVICE: core::ops::RangeInclusive<u16> = 0xf4..=0xf7;
 /// The second serial port: L0's reports.
 const REPORTS: core::ops::RangeInclusive<u16> = 0x2f8..=0x2ff;
 
+/// A serial port for a debugger, if one was asked for.
+pub const DEBUGGER: u16 = 0x5f8;
+
 /// Guards the ports of this module.
 pub fn guard(io: &mut IoPermissions<'_>) {
     let endings = [
@@ -29,6 +32,13 @@ pub fn guard(io: &mut IoPermissions<'_>) {
     ]
     .into_iter();
     for port in endings.chain(EXIT_DEVICE).chain(REPORTS) {
+        io.guard(port);
+    }
+}
+
+/// Guards the ports of a debugger.
+pub fn guard_debugger(io: &mut IoPermissions<'_>) {
+    for port in DEBUGGER..DEBUGGER + 8 {
         io.guard(port);
     }
 }
@@ -79,5 +89,7 @@ fn ports(io: &Io) -> impl Iterator<Item = u16> + use<> {
 }
 
 fn is_own(port: u16) -> bool {
-    EXIT_DEVICE.contains(&port) || REPORTS.contains(&port)
+    EXIT_DEVICE.contains(&port)
+        || REPORTS.contains(&port)
+        || (DEBUGGER..DEBUGGER + 8).contains(&port)
 }

@@ -5,6 +5,7 @@ pub mod acpi; // the firmware's tables, and tables for the guest
 pub mod addr; // guest and host physical addresses
 pub mod board; // what CPUs know of one another
 pub mod cmdline; // what a run was asked to be
+pub mod debug; // a debugger of the guest
 pub mod deliver; // exceptions that L0 delivers itself
 pub mod devices; // the ports that L0 guards
 pub mod ending; // how a run ends

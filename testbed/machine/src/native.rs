@@ -122,8 +122,9 @@ fn answer(
         Exit::Init => return Next::End(Ending::Internal(Internal::Exit(0x63))),
         Exit::Nmi => return Next::End(Ending::Internal(Internal::Exit(0x61))),
         Exit::Iret => return Next::End(Ending::Internal(Internal::Exit(0x74))),
+        // Only a debugger asks for it, and it is answered there.
+        Exit::Debug => {}
         Exit::Cr0Write
-        | Exit::Debug
         | Exit::Undefined
         | Exit::Rdpmc
         | Exit::Invd

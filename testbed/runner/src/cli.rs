@@ -107,9 +107,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) json_result: Option<PathBuf>,
 
-    /// Wait for a debugger on this TCP port before the first instruction
-    #[arg(long, value_name = "PORT")]
+    /// Wait for a debugger of the guest on this TCP port, before the guest's first instruction: its CPUs at their levels,
+    /// through their page tables; the command that attaches one is printed
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) gdb: Option<u16>,
+
+    /// Wait for a debugger of the software machine itself on this TCP port, before its first instruction
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) gdb_machine: Option<u16>,
 }
 
 /// What runs, and in what.
@@ -137,7 +142,7 @@ pub(crate) struct GuestArgs {
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
     pub(crate) memory: u64,
 
-    /// Seconds until the run is ended; 0 for never [default: 60; never with --gdb]
+    /// Seconds until the run is ended; 0 for never [default: 60; never with a debugger]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
 

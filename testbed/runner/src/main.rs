@@ -48,11 +48,16 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
             file.display()
         );
     }
+    let debugged = args.gdb.is_some() || args.gdb_machine.is_some();
     if let Some(port) = args.gdb {
-        explain_gdb(&images, guest.machine_elf().as_deref(), port);
+        explain_gdb("the guest", &images, None, port);
     }
-    let run = configure(guest, images, args.gdb.is_some())
+    if let Some(port) = args.gdb_machine {
+        explain_gdb("the machine", &images, guest.machine_elf().as_deref(), port);
+    }
+    let run = configure(guest, images, debugged)
         .gdb(args.gdb)
+        .gdb_machine(args.gdb_machine)
         .cancel(cancel.clone())
         .trace(match args.trace {
             Some(which) => which.into(),
@@ -126,9 +131,10 @@ fn configure(args: &GuestArgs, images: Images, endless: bool) -> Run {
     args.qemu_arg.iter().fold(run, Run::qemu_arg)
 }
 
-fn explain_gdb(images: &Images, machine_elf: Option<&Path>, port: u16) {
+/// Says how a debugger is attached.
+fn explain_gdb(of: &str, images: &Images, machine_elf: Option<&Path>, port: u16) {
     eprint!(
-        "svsm-testbed: waiting for a debugger, which then says `continue`:\n  gdb -ex 'set confirm off'"
+        "svsm-testbed: waiting for a debugger of {of}, which then says `continue`:\n  gdb -ex 'set confirm off'"
     );
     for file in images
         .iter()

@@ -147,6 +147,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) memory: u64,
     pub(crate) icount: bool,
     pub(crate) gdb: Option<u16>,
+    pub(crate) gdb_machine: Option<u16>,
     pub(crate) machine_args: &'a [String],
     pub(crate) command_line: Option<&'a str>,
     pub(crate) qemu_args: &'a [OsString],
@@ -180,7 +181,10 @@ pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
     } else {
         "tcg"
     };
-    add(&["-accel", accel, "-smp", &cpus.to_string()]);
+    // A debugger of the guest has a CPU of its own, which the guest does not see.
+    let watches = machine == Machine::L0 && settings.gdb.is_some();
+    let smp = cpus.saturating_add(u32::from(watches)).to_string();
+    add(&["-accel", accel, "-smp", &smp]);
     add(&["-chardev", "file,id=com1,path=/dev/fd/1,append=on"]);
     add(&["-serial", "chardev:com1"]);
     match machine {
@@ -194,6 +198,15 @@ pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
             add(&["-serial", "chardev:report"]);
             add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
             let mut line = format!("memory={memory} platform={}", settings.platform);
+            if let Some(port) = settings.gdb {
+                let at = format!("host=127.0.0.1,port={port},server=on,wait=off,nodelay=on");
+                add(&["-chardev", &format!("socket,id=gdb,{at}")]);
+                add(&[
+                    "-device",
+                    "isa-serial,chardev=gdb,index=3,iobase=0x5f8,irq=3",
+                ]);
+                line.push_str(" gdb");
+            }
             for word in settings.machine_args {
                 line.push(' ');
                 line.push_str(word);
@@ -223,7 +236,12 @@ pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
     if settings.icount {
         add(&["-icount", "shift=0,sleep=off", "-rtc", "clock=vm"]);
     }
-    if let Some(port) = settings.gdb {
+    // Without the software machine, QEMU's CPU is the guest's.
+    let stub = match machine {
+        Machine::L0 => settings.gdb_machine,
+        Machine::Bare => settings.gdb,
+    };
+    if let Some(port) = stub {
         add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
     }
     args.extend(settings.qemu_args.iter().cloned());
@@ -281,6 +299,7 @@ mod tests {
             memory: 64 << 20,
             icount: false,
             gdb: None,
+            gdb_machine: None,
             machine_args: &[],
             command_line: None,
             qemu_args: &[],
@@ -309,6 +328,30 @@ mod tests {
         );
         assert!(line.contains("-m 197632K"), "{line}");
         assert!(line.contains("-kernel l0.elf -initrd a,b.igvm"), "{line}");
+    }
+
+    #[test]
+    fn a_debugger_of_the_guest_has_a_port_and_a_cpu_and_one_of_the_machine_is_qemus() {
+        let line = joined(&Settings {
+            gdb: Some(1234),
+            gdb_machine: Some(1235),
+            ..settings(Machine::L0)
+        });
+        assert!(line.contains("-smp 3 "), "{line}");
+        assert!(
+            line.contains("id=gdb,host=127.0.0.1,port=1234,server=on"),
+            "{line}"
+        );
+        assert!(
+            line.contains("-append memory=67108864 platform=native gdb "),
+            "{line}"
+        );
+        assert!(line.contains("-gdb tcp:127.0.0.1:1235 -S"), "{line}");
+        let without = joined(&settings(Machine::L0));
+        assert!(
+            !without.contains("gdb") && without.contains("-smp 2 "),
+            "{without}"
+        );
     }
 
     #[test]

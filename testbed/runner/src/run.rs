@@ -85,6 +85,7 @@ pub struct Run {
     qemu: PathBuf,
     icount: bool,
     gdb: Option<u16>,
+    gdb_machine: Option<u16>,
     images: Images,
     faults: FaultPlan,
     trace: Trace,
@@ -96,6 +97,9 @@ pub struct Run {
     qemu_args: Vec<OsString>,
     cancel: Cancel,
 }
+
+/// The most CPUs that the software machine can have.
+const MAX_CPUS: u32 = 64;
 
 impl Run {
     /// The least memory an image can be given.
@@ -114,6 +118,7 @@ impl Run {
             qemu: qemu::DEFAULT_PROGRAM.into(),
             icount: false,
             gdb: None,
+            gdb_machine: None,
             images: Images::new(),
             faults: FaultPlan::new(),
             trace: Trace::Off,
@@ -176,9 +181,17 @@ impl Run {
         self
     }
 
-    /// Waits for a debugger on this TCP port of the local host before the first instruction.
+    /// Waits for a debugger of the guest on this TCP port of the local host, before the guest's first instruction. It
+    /// sees the guest's CPUs as threads, each at the level that it runs at.
     pub fn gdb(mut self, port: impl Into<Option<u16>>) -> Self {
         self.gdb = port.into();
+        self
+    }
+
+    /// Waits for a debugger of the software machine itself on this TCP port of the local host, before its first
+    /// instruction. It sees QEMU's CPUs.
+    pub fn gdb_machine(mut self, port: impl Into<Option<u16>>) -> Self {
+        self.gdb_machine = port.into();
         self
     }
 
@@ -312,6 +325,7 @@ impl Run {
             memory: self.memory,
             icount: self.icount,
             gdb: self.gdb,
+            gdb_machine: self.gdb_machine,
             machine_args,
             command_line: self.command_line.as_deref(),
             qemu_args: &self.qemu_args,
@@ -325,6 +339,25 @@ impl Run {
         }
         if self.icount && self.cpus > 1 {
             return bad("counting instructions takes a machine with one CPU");
+        }
+        if self.gdb == Some(0) || self.gdb_machine == Some(0) {
+            return bad("a debugger needs a port that it can name, and 0 is none");
+        }
+        if self.gdb.is_some() && self.gdb == self.gdb_machine {
+            return bad("debuggers of the guest and of the machine need a port each");
+        }
+        if self.machine == Machine::Bare && self.gdb_machine.is_some() {
+            return bad("to debug the software machine takes the software machine");
+        }
+        if self.machine == Machine::L0 && self.gdb.is_some() {
+            if self.icount {
+                return bad(
+                    "a debugger of the guest has a CPU of its own, and counting instructions takes one CPU",
+                );
+            }
+            if self.cpus >= MAX_CPUS {
+                return bad("with a debugger of the guest, a machine has at most 63 CPUs");
+            }
         }
         if self.memory < Self::MIN_MEMORY || !self.memory.is_multiple_of(4096) {
             return bad("memory is at least 32 MiB, in whole pages");

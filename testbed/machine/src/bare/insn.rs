@@ -252,6 +252,45 @@ pub(super) fn send(command: u64) {
     unsafe { wrmsr(X2APIC_ICR, command) };
 }
 
+/// Switches on the breakpoints that DR7 says, for the guest that is entered next.
+pub(super) fn breakpoints_on(dr7: u64) {
+    // SAFETY: an address may be one of L0's, between here and the end of the entry: the trap code then goes on there.
+    unsafe { asm!("mov dr7, {}", in(reg) dr7, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Switches all breakpoints off.
+pub(super) fn breakpoints_off() {
+    const EXACT: u64 = 1 << 9 | 1 << 8;
+    const FIXED: u64 = 1 << 10;
+    // TCG keeps what it looks for beside the register, and takes all of that anew where more than enables changes.
+    for dr7 in [FIXED | EXACT, FIXED] {
+        // SAFETY: no breakpoint is on afterwards.
+        unsafe { asm!("mov dr7, {}", in(reg) dr7, options(nomem, nostack, preserves_flags)) };
+    }
+}
+
+/// Starts this CPU's APIC timer: an interrupt with `vector` after each so many ticks.
+pub(super) fn apic_timer_on(vector: u8, ticks: u32) {
+    const SOFTWARE_ON: u64 = 1 << 8 | 0xff;
+    const PERIODIC: u64 = 1 << 17;
+    const DIVIDE_BY_ONE: u64 = 0b1011;
+    for (msr, value) in [
+        (X2APIC_SPURIOUS, SOFTWARE_ON),
+        (0x83e, DIVIDE_BY_ONE),
+        (0x832, PERIODIC | u64::from(vector)),
+        (0x838, u64::from(ticks)),
+    ] {
+        // SAFETY: the registers belong to the APIC of a CPU that runs no guest, and every vector has a gate.
+        unsafe { wrmsr(msr, value) };
+    }
+}
+
+/// Ends the interrupt that this CPU's APIC sees in service.
+pub(super) fn apic_end() {
+    // SAFETY: only for a CPU that runs no guest, whose interrupts are L0's own.
+    unsafe { wrmsr(0x80b, 0) };
+}
+
 /// The machine, for a personality.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bare;

@@ -7,13 +7,15 @@
 use super::console::{Console, exit};
 use super::cpu::{self, Cpu};
 use super::direct::{self, DirectMap};
-use super::smp::{self, Handover};
+use super::smp::{self, Handover, Role};
 use super::start_info::Given;
 use super::{boot, fatal, insn, run, trap};
-use crate::acpi::{self, ApicIds};
+use crate::acpi;
 use crate::addr::{Address, GpaRange, Hpa, HpaRange, PAGE};
-use crate::board::Board;
+use crate::board::{Board, State};
 use crate::cmdline::{Options, Platform, Trace};
+use crate::debug::{Debugger, Seat as DebugSeat};
+use crate::devices;
 use crate::ending::Ending;
 use crate::layout::Layout;
 use crate::liar::Liar;
@@ -57,6 +59,8 @@ pub(super) struct Site {
     pub(super) trace: Trace,
     /// Whether pages are reported at the end.
     pub(super) rmp: bool,
+    /// A debugger of the guest, if one was asked for.
+    pub(super) debugger: Option<Debugger<'static>>,
     nested: Hpa,
     iopm: Hpa,
     msrpm: Hpa,
@@ -88,6 +92,8 @@ pub(super) enum BootError {
     Memory,
     /// A CPU that was started does not answer.
     CpuSilent(u32),
+    /// A debugger takes a CPU of its own.
+    NoCpuForDebugger,
     /// The image wants a virtual top of memory that is no power of two.
     Boundary,
     /// Page tables.
@@ -103,6 +109,7 @@ impl fmt::Display for BootError {
             Self::NoImage => f.write_str("no image was given (-initrd)"),
             Self::Memory => f.write_str("L0's part of memory is too small"),
             Self::CpuSilent(id) => write!(f, "the CPU with APIC id {id} does not start"),
+            Self::NoCpuForDebugger => f.write_str("a debugger takes one more CPU (-smp)"),
             Self::Boundary => f.write_str("the virtual top of memory is no power of two"),
             Self::Map(error) => error.fmt(f),
         }
@@ -134,6 +141,7 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
         Levels::Four
     };
 
+    let (ids, watch) = or_end(guests(cpus.as_slice(), options.gdb));
     let mut pool = Pool::new(layout.own, given.image);
     let own = or_end(OwnTables::new(
         levels,
@@ -162,17 +170,26 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
         Platform::Snp => Some(or_end(snp(
             plan.first_area(),
             &options,
-            cpus.as_slice().len(),
+            ids.len(),
             &map,
             levels,
             &layout,
             &mut pool,
         ))),
     };
+    let debugger = watch.map(|id| {
+        let seats = fill(ids.len(), || Lock::new(DebugSeat::new()), &mut pool);
+        or_end(
+            seats
+                .map(|seats| Debugger::new(id, seats))
+                .ok_or(BootError::Memory),
+        )
+    });
     let site = or_end(site(
-        &cpus,
+        ids,
         map,
         snp,
+        debugger,
         &options,
         levels,
         &layout,
@@ -183,7 +200,7 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
     or_end(scrub(&layout, &mut memory));
 
     let facts = Facts {
-        apic_ids: cpus.as_slice(),
+        apic_ids: ids,
         ram: &layout.guest,
         mmio: or_end(GpaRange::from_u64(layout.low_end, FOUR_GIB).ok_or(BootError::Memory)),
         command_line: options.guest,
@@ -202,7 +219,7 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
     };
     let start = Start {
         platform: options.platform.name(),
-        cpus: cpus.as_slice().len(),
+        cpus: ids.len(),
         memory: layout.memory,
         own: layout.own,
         image_bytes: plan.file().len_bytes(),
@@ -345,14 +362,28 @@ fn snp(
     })
 }
 
+/// Which CPUs are the guest's, and which is the debugger's, if there is one: the last.
+const fn guests(ids: &[u32], debugged: bool) -> Result<(&[u32], Option<u32>), BootError> {
+    match ids.split_last() {
+        Some((last, rest)) if debugged && !rest.is_empty() => Ok((rest, Some(*last))),
+        _ if debugged => Err(BootError::NoCpuForDebugger),
+        _ => Ok((ids, None)),
+    }
+}
+
 /// A slice in memory of the pool, of clones of one value.
 fn filled<T: Clone>(count: usize, value: T, pool: &mut Pool) -> Option<&'static mut [T]> {
+    fill(count, || value.clone(), pool)
+}
+
+/// A slice in memory of the pool, of values that are made one by one.
+fn fill<T>(count: usize, make: impl Fn() -> T, pool: &mut Pool) -> Option<&'static mut [T]> {
     let bytes = (count as u64).checked_mul(size_of::<T>() as u64)?;
     let home = pool.take(bytes, PAGE)?;
     let first = DirectMap::pointer(home.start(), bytes)?.cast::<T>();
     for index in 0..count {
         // SAFETY: within fresh memory of the pool, aligned to a page, of which nobody else knows.
-        unsafe { first.wrapping_add(index).write(value.clone()) };
+        unsafe { first.wrapping_add(index).write(make()) };
     }
     // SAFETY: every element was just written, and this is the only reference to them, for ever.
     Some(unsafe { core::slice::from_raw_parts_mut(first, count) })
@@ -382,9 +413,10 @@ fn launch(
 
 /// Builds what all CPUs share.
 fn site(
-    cpus: &ApicIds,
+    cpus: &[u32],
     map: GuestMap,
     snp: Option<Shared<'static>>,
+    debugger: Option<Debugger<'static>>,
     options: &Options<'_>,
     levels: Levels,
     layout: &Layout,
@@ -406,18 +438,22 @@ fn site(
     } else {
         Native::guard(&mut io, &mut msr);
     }
+    if debugger.is_some() {
+        devices::guard_debugger(&mut io);
+    }
 
     let home = pool
         .take(size_of::<Site>() as u64, PAGE)
         .ok_or(BootError::Memory)?;
     let place = DirectMap::object::<Site>(home).ok_or(BootError::Memory)?;
     let site = Site {
-        board: Board::new(cpus.as_slice()),
+        board: Board::new(cpus),
         map,
         snp,
         liar: Lock::new(options.liar()),
         trace: options.trace,
         rmp: options.rmp,
+        debugger,
         nested,
         iopm: iopm.start(),
         msrpm: msrpm.start(),
@@ -448,7 +484,7 @@ fn bring_up(
     unsafe { trap::load_idt(idt.0, idt.1) };
 
     boot::place_trampoline(memory).ok_or(BootError::Memory)?;
-    for index in 1..site.board.slots().count() {
+    let mut start = |index, role, id, is_up: &dyn Fn() -> bool| {
         let cpu = Cpu::new(index, site, pool).ok_or(BootError::Memory)?;
         let home = pool
             .take(size_of::<Handover>() as u64, PAGE)
@@ -457,6 +493,7 @@ fn bring_up(
         // SAFETY: fresh memory of the right size and alignment.
         unsafe {
             place.write(Handover {
+                role,
                 index,
                 cpu,
                 site,
@@ -467,7 +504,15 @@ fn bring_up(
         let handover = unsafe { &*place };
         let stack = STACKS + (index as u64 + 1) * STACK_SLOT;
         // SAFETY: the slot was mapped for this CPU; the boot part is scrubbed only later.
-        unsafe { smp::start(handover, own.tables.root(), stack, memory) }?;
+        unsafe { smp::start(handover, id, is_up, own.tables.root(), stack, memory) }
+    };
+    for (index, slot) in site.board.slots().enumerate().skip(1) {
+        let is_up = || slot.state() != State::Absent;
+        start(index, Role::Guest, slot.apic_id(), &is_up)?;
+    }
+    if let Some(debugger) = &site.debugger {
+        let (index, id) = (debugger.cpus(), debugger.apic_id());
+        start(index, Role::Watch, id, &|| debugger.is_up())?;
     }
     Ok(first)
 }

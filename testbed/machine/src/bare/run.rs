@@ -4,6 +4,8 @@
     reason = "the control block as an object, and the world switch"
 )]
 
+mod debugged; // for a debugger of the guest
+
 use super::console::{Console, exit};
 use super::cpu::{Cpu, Local};
 use super::direct::DirectMap;
@@ -70,6 +72,7 @@ fn run_as<P: Personality>(
     let block = unsafe { &mut *block };
     personality.prepare(block);
     site.prepare(block);
+    debugged::prepare(site, block);
     let mut vcpu = Vcpu::new(block);
     let runs = match context {
         Some(Context::Native(context)) => {
@@ -96,6 +99,8 @@ fn run_as<P: Personality>(
         heard: 0,
         last_exit: None,
         nmi: GuestNmi::default(),
+        steps: false,
+        stepped: false,
     }
     .run(runs || context.is_none())
 }
@@ -107,6 +112,7 @@ struct Seen {
     rip: u64,
     reason: Reason,
     code: [u64; 3],
+    dr6: u64,
 }
 
 struct Runner<'a, 'v, P> {
@@ -121,6 +127,10 @@ struct Runner<'a, 'v, P> {
     heard: u64,
     last_exit: Option<u64>,
     nmi: GuestNmi,
+    /// The debugger wants one instruction.
+    steps: bool,
+    /// It wanted one before: the trap flag may be in places where the guest put its flags meanwhile.
+    stepped: bool,
 }
 
 /// How the guest's NMIs stand.
@@ -145,6 +155,7 @@ impl<P: Personality> Runner<'_, '_, P> {
         }
         loop {
             self.read_mail();
+            self.wait_for_debugger();
             match self.slot.state() {
                 State::Runs => self.step(),
                 _ => self.idle(),
@@ -204,12 +215,18 @@ impl<P: Personality> Runner<'_, '_, P> {
             Next::Idle => return self.run_out(),
             Next::End(ending) => self.end(ending),
         }
+        // A bell may have been answered meanwhile that rang for this.
+        if self.is_stopped() {
+            return;
+        }
+        let armed = self.arm();
         self.slot.set_inside(true);
         // SAFETY: the addresses are those of this CPU; `site.prepare` gave the block maps and
         // tables that leave L0's pages out; every CPU runs with the flag clear from
         // `activate` on.
         let times = unsafe { enter(&mut self.vcpu, self.cpu.vmcb, self.cpu.host) };
         self.slot.set_inside(false);
+        self.disarm(&armed);
         let counters = &self.slot.counters;
         let inside = times.left.saturating_sub(times.entered);
         counters
@@ -232,6 +249,7 @@ impl<P: Personality> Runner<'_, '_, P> {
             rip: self.vcpu.vmcb.save.rip,
             reason: exit.reason(),
             code: [control.exit_code, control.exit_info1, control.exit_info2],
+            dr6: self.vcpu.vmcb.save.dr6,
         };
         self.slot.count_exit(seen.reason, seen.level);
         match exit {
@@ -256,6 +274,7 @@ impl<P: Personality> Runner<'_, '_, P> {
                     self.personality
                         .exit(exit, &mut self.vcpu, self.index, board, &mut Bare);
                 self.trace(&seen);
+                self.after_exit(exit, &seen, &armed);
                 match next {
                     Next::Resume => {}
                     Next::Halt => self.halt(),
@@ -282,6 +301,7 @@ impl<P: Personality> Runner<'_, '_, P> {
             rip,
             reason,
             code,
+            ..
         } = *seen;
         let start = insn::rdtsc();
         Bare.report(&Traced {
@@ -326,6 +346,7 @@ impl<P: Personality> Runner<'_, '_, P> {
             if self.take_in() || self.slot.has_mail() {
                 break;
             }
+            self.wait_for_debugger();
         }
         let now = insn::rdtsc();
         self.slot
@@ -416,6 +437,7 @@ impl<P: Personality> Runner<'_, '_, P> {
 
     /// Ends the run, unless another CPU does.
     fn end(&mut self, ending: Ending) -> ! {
+        self.last_words(ending);
         if !self.site.board.claim_end() {
             self.park();
         }
@@ -436,6 +458,7 @@ impl<P: Personality> Runner<'_, '_, P> {
             core::hint::spin_loop();
         }
         self.report(ending);
+        self.tell_end(ending);
         exit(ending)
     }
 

@@ -10,9 +10,11 @@ use crate::addr::HpaRange;
 use core::arch::{asm, global_asm};
 use core::fmt;
 
+const DEBUG: u64 = 1;
 const NMI: u64 = 2;
 const INTERRUPTS: u64 = 32;
 const IF: u64 = 1 << 9;
+const RF: u64 = 1 << 16;
 
 // 256 entries of 16 bytes each. Vectors with an error code push it themselves.
 global_asm!(
@@ -151,6 +153,13 @@ impl fmt::Display for Fault {
 }
 
 extern "C" fn trap(frame: &mut Frame) {
+    if frame.vector == DEBUG
+        && Local::current().is_some_and(|local| local.site().debugger.is_some())
+    {
+        // A breakpoint of the guest's debugger, at an address that is also L0's, on the way into the guest or out of it.
+        frame.rflags |= RF;
+        return;
+    }
     if frame.vector != NMI && frame.vector < INTERRUPTS {
         fatal::end(&Fault {
             cpu: Local::current().map(Local::index),

@@ -87,6 +87,25 @@ pub fn write(out: &mut impl Write, when: &str, shared: &Shared<'_>) -> fmt::Resu
     lines.end()
 }
 
+/// The state of one page, as text.
+///
+/// # Errors
+/// Those of `out`.
+pub fn describe(out: &mut impl Write, entry: &Entry) -> fmt::Result {
+    let kind = Kind::of(entry);
+    let area = if kind.area { ", save area" } else { "" };
+    write!(
+        out,
+        "{}, page of {:#x}{area}; rights",
+        kind.state(),
+        kind.size.bytes()
+    )?;
+    for (level, rights) in kind.rights.iter().enumerate() {
+        write!(out, " VMPL{level} {}", Letters(*rights))?;
+    }
+    Ok(())
+}
+
 struct Lines<'a, W> {
     out: &'a mut W,
     when: &'a str,

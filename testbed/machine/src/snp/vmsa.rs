@@ -286,7 +286,7 @@ fn put_floats(area: &mut Area, image: &FloatArea) {
 }
 
 /// FXSAVE has a bit for each register that is not empty, instead of a tag of two.
-fn abridged(tags: u64) -> u8 {
+pub(crate) fn abridged(tags: u64) -> u8 {
     (0..8).fold(0, |bits, register| {
         let used = tags >> (2 * register) & 3 != 3;
         bits | u8::from(used) << register
@@ -294,7 +294,7 @@ fn abridged(tags: u64) -> u8 {
 }
 
 /// The tags that the registers' contents amount to.
-fn full_tags(used: u8, image: &[u8; 512]) -> u16 {
+pub(crate) fn full_tags(used: u8, image: &[u8; 512]) -> u16 {
     let top = image.get(3).map_or(0, |high| high >> 3 & 7);
     (0..8).fold(0, |tags, register: u8| {
         // Registers are stored from the top of the stack on, tags by their number.
