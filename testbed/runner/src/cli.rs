@@ -339,7 +339,7 @@ Examples:
   svsm-testbed run svsm.igvm --platform snp --trace=calls
   svsm-testbed run svsm.igvm --platform snp --timeline run.html
   svsm-testbed run svsm.igvm --platform snp --fault partial-psc@12
-  svsm-testbed run svsm.igvm --gdb 1234
+  svsm-testbed run svsm.igvm --platform snp --gdb 1234
 
 Exit status:
     0  passed: the firmware said so (or all expected texts came) and switched the machine off

@@ -65,6 +65,28 @@ fn exit_status_follows_the_verdict() {
 }
 
 #[test]
+fn debuggers_that_cannot_be_are_refused_with_a_reason() {
+    for (more, says) in [
+        (&["--gdb", "0"][..], "0 is not in 1..=65535"),
+        (&["--gdb", "1234", "--icount"], "has a CPU of its own"),
+        (&["--gdb", "1234", "--smp", "64"], "at most 63 CPUs"),
+        (&["--gdb", "1234", "--gdb-machine", "1234"], "a port each"),
+    ] {
+        let output = run(&[], more);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(says), "{more:?}: {text}");
+    }
+    let output = run(
+        &["passed", POWER_OFF],
+        &["--gdb", "1234", "--gdb-machine", "1235"],
+    );
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("debugger of the guest") && text.contains("localhost:1234"));
+    assert!(text.contains("debugger of the machine") && text.contains("localhost:1235"));
+}
+
+#[test]
 fn text_ends_with_the_verdict() {
     let output = run(&["text hello", "raw plain", "passed", POWER_OFF], &[]);
     let text = stdout(&output);

@@ -309,3 +309,57 @@ fn a_debugger_interrupts_all_cpus_and_goes() {
         other => panic!("{other:?}\n{:?}", outcome.log),
     }
 }
+
+#[test]
+fn a_debugger_sees_a_crash_before_the_run_ends() {
+    let Some(outcome) = debug("bad-access", Platform::Native, 1, |gdb, _| {
+        let stop = gdb.ask("vCont;c");
+        assert!(stop.starts_with("T0b"), "{stop}");
+        gdb.must("Hg1");
+        let rip = gdb.rip();
+        assert!((0x20_0000..0x30_0000).contains(&rip), "{rip:#x}");
+        assert_eq!(gdb.ask("vCont;c"), "X06");
+    }) else {
+        return;
+    };
+    match &outcome.verdict {
+        Verdict::Crashed {
+            how: Crash::BadAccess,
+            ..
+        } => {}
+        other => panic!("{other:?}\n{:?}", outcome.log),
+    }
+}
+
+#[test]
+fn a_debugger_watches_memory_and_leaves_nothing_behind() {
+    let Some(outcome) = debug("power-off", Platform::Native, 1, |gdb, guest| {
+        let main = symbol(guest, "4bare4main");
+        gdb.must(&format!("Z1,{main:x},1"));
+        assert!(gdb.ask("vCont;c").contains("hwbreak"));
+        gdb.must("Hg1");
+        let rsp = word(&gdb.registers(), 7 * 16);
+        // The first thing that a function does is to save registers.
+        gdb.must(&format!("Z2,{:x},8", rsp - 8));
+        let stop = gdb.ask("vCont;c");
+        assert!(stop.contains(&format!("watch:{:x};", rsp - 8)), "{stop}");
+        // All registers can be written, and are there afterwards.
+        let registers = gdb.registers();
+        gdb.must(&format!("G{registers}"));
+        assert_eq!(gdb.registers(), registers);
+        // The fifth breakpoint has no place.
+        for at in 1..=2 {
+            gdb.must(&format!("Z0,{at:x},1"));
+        }
+        assert!(gdb.ask("Z0,3,1").starts_with('E'));
+        // Its breakpoints go with it.
+        gdb.must("D");
+    }) else {
+        return;
+    };
+    assert!(
+        outcome.log_contains("power-off: ok"),
+        "{:?}",
+        outcome.verdict
+    );
+}
