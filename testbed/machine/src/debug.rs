@@ -242,9 +242,10 @@ impl<'m> Debugger<'m> {
         self.seats.iter().all(|seat| seat.lock().waits)
     }
 
-    /// Notes that the debugger is told where all CPUs stand.
-    pub fn show(&self) {
-        for seat in self.seats {
+    /// Notes that the debugger is told where a CPU stands. Another one that came to a breakpoint at the same time comes to
+    /// it again.
+    pub fn show(&self, cpu: usize) {
+        if let Some(seat) = self.seats.get(cpu) {
             let mut seat = seat.lock();
             seat.shown = Some(seat.frozen.next());
         }
@@ -362,7 +363,7 @@ mod tests {
         debugger.sit(1, frozen(&vcpu));
         assert!(debugger.all_wait());
 
-        debugger.show();
+        debugger.show(0);
         debugger.give(0, Order::Step);
         let rise = debugger.rise(0, &mut vcpu).unwrap();
         assert!(rise.step && rise.floats.is_none());
@@ -371,7 +372,7 @@ mod tests {
         vcpu.vmcb.save.rflags = 2;
         debugger.stop_all();
         debugger.sit(0, frozen(&vcpu));
-        debugger.show();
+        debugger.show(0);
         debugger.change(0, |frozen| frozen.save.rip = 0x2000);
         debugger.give(0, Order::Go);
         assert!(debugger.rise(0, &mut vcpu).unwrap().floats.is_some());

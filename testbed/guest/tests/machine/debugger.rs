@@ -4,7 +4,7 @@ use core::fmt::Write as _;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
@@ -286,7 +286,7 @@ fn a_debugger_stops_and_steps_a_guest_of_sev_snp() {
 }
 
 #[test]
-fn a_debugger_interrupts_all_cpus_and_goes() {
+fn a_debugger_interrupts_all_cpus_and_another_one_follows_it() {
     let Some(outcome) = debug("spin", Platform::Native, 2, |gdb, _| {
         gdb.send("vCont;c");
         thread::sleep(Duration::from_secs(2));
@@ -297,6 +297,19 @@ fn a_debugger_interrupts_all_cpus_and_goes() {
         let rip = gdb.rip();
         assert!((0x20_0000..0x30_0000).contains(&rip), "{rip:#x}");
         assert!(gdb.ask("qfThreadInfo").starts_with('m'));
+        // It runs on when its debugger goes, and stops for the next one.
+        gdb.must("D");
+        let port = gdb.0.peer_addr().unwrap().port();
+        gdb.0.shutdown(Shutdown::Both).unwrap();
+        *gdb = Debugger::attach(port);
+        let stop = gdb.ask("?");
+        assert!(stop.starts_with("T05"), "{stop}");
+        // What stands cannot be interrupted, and still runs afterwards.
+        gdb.0.write_all(&[3]).unwrap();
+        gdb.send("vCont;c");
+        thread::sleep(Duration::from_millis(300));
+        gdb.0.write_all(&[3]).unwrap();
+        assert!(gdb.receive().starts_with("T02"));
         // It is killed, as by a reset button.
         gdb.send("k");
     }) else {

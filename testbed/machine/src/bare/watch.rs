@@ -89,13 +89,16 @@ impl Session<'_> {
         let machine = stub.build().ok()?.run_state_machine(self.target);
         let mut machine = machine.ok()?;
         let mut pending = first;
+        let mut runs = false;
         loop {
             let next = match machine {
                 Machine::Idle(mut idle) => {
+                    runs = false;
                     let byte = pending.take().unwrap_or_else(|| idle.borrow_conn().wait());
                     idle.incoming_data(self.target, byte)
                 }
                 Machine::Running(mut running) => {
+                    runs = true;
                     if let Some(orderly) = self.debugger.end() {
                         let told = if orderly {
                             Told::Exited(0)
@@ -108,6 +111,7 @@ impl Session<'_> {
                     }
                     if let Some(stop) = self.debugger.take_stop() {
                         self.gather();
+                        self.debugger.show(stop.cpu);
                         running.report_stop(self.target, told(stop.cpu, stop.why))
                     } else {
                         match running.borrow_conn().read() {
@@ -125,16 +129,15 @@ impl Session<'_> {
                     }
                 }
                 Machine::CtrlCInterrupt(interrupted) => {
-                    self.stop_all();
-                    // Another stop may have come at the same time: it is told instead.
-                    let why = self.debugger.take_stop().map_or_else(
-                        || Told::SignalWithThread {
+                    // What stands already is not interrupted.
+                    let why = runs.then(|| {
+                        self.stop_all();
+                        Told::SignalWithThread {
                             tid: Target::thread(self.first_alive()),
                             signal: Signal::SIGINT,
-                        },
-                        |stop| told(stop.cpu, stop.why),
-                    );
-                    interrupted.interrupt_handled(self.target, Some(why))
+                        }
+                    });
+                    interrupted.interrupt_handled(self.target, why)
                 }
                 Machine::Disconnected(gone) => {
                     if gone.get_reason() == DisconnectReason::Kill {
@@ -147,7 +150,10 @@ impl Session<'_> {
             match next {
                 Ok(next) => machine = next,
                 // A packet that makes no sense: what follows is read as if from somebody else.
-                Err(_) => return None,
+                Err(_) => {
+                    self.stop_all();
+                    return None;
+                }
             }
         }
     }
@@ -167,7 +173,8 @@ impl Session<'_> {
         while !self.debugger.all_wait() && insn::rdtsc().wrapping_sub(start) < PATIENCE_TICKS {
             core::hint::spin_loop();
         }
-        self.debugger.show();
+        // Of stops that came together, one is told; what brought the others comes again.
+        let _ = self.debugger.take_stop();
     }
 
     /// A CPU that has something to run.
