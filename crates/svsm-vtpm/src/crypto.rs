@@ -11,6 +11,7 @@ pub(crate) mod keygen; // the search for RSA keys, one exponentiation a step
 pub(crate) mod padding; // OAEP, PKCS #1 v1.5, PSS
 #[cfg(feature = "rustcrypto")]
 mod rustcrypto;
+pub(crate) mod seal; // bytes for a place that is not trusted
 pub(crate) mod sign; // ECDSA, EC-Schnorr, ECDAA
 
 #[cfg(feature = "rustcrypto")]

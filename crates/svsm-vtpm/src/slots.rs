@@ -9,12 +9,14 @@
 
 use core::fmt;
 
-use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize;
 
 use crate::{
-    HashAlg, NvStore, SeamError,
-    crypto::{Crypto, Mode, kdf},
+    NvStore, SeamError,
+    crypto::{
+        Crypto,
+        seal::{CODE_LEN, Keys, counter_of},
+    },
     wire::{Reader, Writer},
 };
 
@@ -23,7 +25,6 @@ const MAGIC: [u8; 8] = *b"svsmslot";
 const FORMAT: u16 = 1;
 /// Magic, format, generation, length.
 const PREFIX_LEN: usize = 8 + 2 + 8 + 4;
-const CODE_LEN: usize = 32;
 /// The smallest sector.
 const SECTOR_MIN: usize = 64;
 
@@ -88,12 +89,6 @@ impl Freshness for Unwitnessed {
     }
 }
 
-#[derive(Zeroize, ZeroizeOnDrop)]
-struct Keys {
-    code: [u8; 32],
-    cipher: [u8; 32],
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Head {
     generation: u64,
@@ -148,16 +143,7 @@ impl<'a> Slots<'a> {
             .get_mut(..len)
             .filter(|_| fits)
             .ok_or(SeamError::StoreSize)?;
-        let mut keys = Keys {
-            code: [0; 32],
-            cipher: [0; 32],
-        };
-        for (label, out) in [
-            ("SLOT-CODE", &mut keys.code),
-            ("SLOT-CIPHER", &mut keys.cipher),
-        ] {
-            kdf::kdfa(crypto, HashAlg::Sha256, key, label, [&[], &[]], 256, out);
-        }
+        let keys = Keys::new(crypto, key, ["SLOT-CODE", "SLOT-CIPHER"]);
         Ok(Self {
             crypto,
             sectors,
@@ -175,17 +161,6 @@ impl<'a> Slots<'a> {
 
     fn slot_sectors(&self) -> usize {
         self.sectors.count() / 2
-    }
-
-    fn code(&self, prefix: &[u8], image: &[u8]) -> [u8; CODE_LEN] {
-        let mac = self
-            .crypto
-            .hmac(HashAlg::Sha256, &self.keys.code, &[prefix, image]);
-        let mut code = [0; CODE_LEN];
-        code.iter_mut()
-            .zip(mac.as_slice())
-            .for_each(|(to, from)| *to = *from);
-        code
     }
 
     fn head(&mut self, slot: usize) -> Result<Found, SeamError> {
@@ -223,8 +198,7 @@ impl<'a> Slots<'a> {
         let first = slot * self.slot_sectors() + 1;
         for (sector, chunk) in (first..).zip(image.chunks_mut(self.scratch.len())) {
             self.sectors.read(sector, self.scratch)?;
-            self.crypto
-                .decrypt(Mode::Ctr, &self.keys.cipher, &mut counter, self.scratch);
+            self.keys.crypt(self.crypto, &mut counter, self.scratch);
             chunk
                 .iter_mut()
                 .zip(&*self.scratch)
@@ -232,7 +206,7 @@ impl<'a> Slots<'a> {
         }
         self.scratch.zeroize();
         let prefix = prefix_of(head.generation, head.len)?;
-        let whole = bool::from(self.code(&prefix, image).ct_eq(&head.code));
+        let whole = self.keys.matches(self.crypto, &prefix, image, &head.code);
         if !whole {
             image.zeroize();
         }
@@ -263,10 +237,6 @@ fn prefix_of(generation: u64, len: usize) -> Result<[u8; PREFIX_LEN], SeamError>
         .and_then(|()| w.put(&len))
         .map_err(|_| SeamError::StoreSize)?;
     Ok(prefix)
-}
-
-fn counter_of(code: &[u8; CODE_LEN]) -> [u8; 16] {
-    code.first_chunk().copied().unwrap_or_default()
 }
 
 impl NvStore for Slots<'_> {
@@ -301,7 +271,7 @@ impl NvStore for Slots<'_> {
         }
         let slot = self.current.map_or(0, |current| 1 - current);
         let prefix = prefix_of(generation, image.len())?;
-        let code = self.code(&prefix, image);
+        let code = self.keys.code(self.crypto, &prefix, image);
         let mut counter = counter_of(&code);
         let first = slot * self.slot_sectors();
         for (sector, chunk) in (first + 1..).zip(image.chunks(self.scratch.len())) {
@@ -310,8 +280,7 @@ impl NvStore for Slots<'_> {
                 .iter_mut()
                 .zip(chunk)
                 .for_each(|(to, from)| *to = *from);
-            self.crypto
-                .encrypt(Mode::Ctr, &self.keys.cipher, &mut counter, self.scratch);
+            self.keys.crypt(self.crypto, &mut counter, self.scratch);
             self.sectors.write(sector, self.scratch)?;
         }
         self.scratch.zeroize();
