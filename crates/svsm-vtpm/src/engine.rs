@@ -5,6 +5,7 @@ mod auth; // authorization: passwords, HMACs, policies
 mod crypt; // encrypted parameters
 mod dispatch; // from header to handler, and back
 mod frame; // a command between two steps
+mod suspend; // the volatile state, sealed
 
 use core::fmt;
 
@@ -20,6 +21,7 @@ use crate::{
     },
 };
 use frame::Frame;
+pub use suspend::{Refusal, Resume};
 
 /// The memory of a TPM, lent by the embedder. Its sizes are the TPM's capacities.
 #[derive(Debug)]
@@ -91,6 +93,12 @@ pub enum Error {
     Busy,
     /// The command is longer than the buffer.
     CommandTooLong,
+    /// The TPM has no power yet.
+    Off,
+    /// The volatile state is longer than the buffer.
+    BufferTooSmall,
+    /// The volatile state is not one that this TPM can go on with.
+    Refused(Refusal),
 }
 
 impl fmt::Display for Error {
@@ -101,6 +109,9 @@ impl fmt::Display for Error {
             Self::ForeignState => f.write_str("permanent state of another kind or version"),
             Self::Busy => f.write_str("a command is in progress"),
             Self::CommandTooLong => f.write_str("command longer than the buffer"),
+            Self::Off => f.write_str("the tpm has no power"),
+            Self::BufferTooSmall => f.write_str("volatile state longer than the buffer"),
+            Self::Refused(refusal) => refusal.fmt(f),
         }
     }
 }

@@ -28,7 +28,7 @@ extern crate std;
 pub use alg::Alg;
 pub use bytes::Bytes;
 pub use crypto::{Curve, HashAlg};
-pub use engine::{Error, Identity, Progress, Seams, Storage, Tpm};
+pub use engine::{Error, Identity, Progress, Refusal, Resume, Seams, Storage, Tpm};
 pub use handle::Handle;
 pub use rc::Rc;
 pub use seam::{Clock, Ephemeral, NvStore, Random, SeamError};

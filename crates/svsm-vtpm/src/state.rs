@@ -12,6 +12,7 @@ pub(crate) mod permanent; // seeds, proofs, counters, settings
 pub(crate) mod selftest; // known answers
 pub(crate) mod session; // sessions
 pub(crate) mod startup; // power, startup, shutdown, manufacture
+pub(crate) mod volatile; // what a suspended TPM goes on with
 pub(crate) mod work; // what takes longer than a step
 
 use crate::{

@@ -6,5 +6,6 @@ mod bench; // a TPM with memory, and commands in short
 mod frozen; // keys that must never change
 mod selftest; // known answers, and providers that miss them
 mod store; // the permanent state over power cycles
+mod volatile; // suspended and resumed
 mod wycheproof; // vectors of known mistakes
 mod x509; // certificates

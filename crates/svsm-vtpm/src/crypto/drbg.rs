@@ -30,6 +30,15 @@ impl Drbg {
         it
     }
 
+    /// Key, counter, and requests since the last seeding: for who suspends the TPM.
+    pub(crate) const fn parts(&self) -> (&[u8; 32], &[u8; 16], u32) {
+        (&self.key, &self.v, self.requests)
+    }
+
+    pub(crate) const fn from_parts(key: [u8; 32], v: [u8; 16], requests: u32) -> Self {
+        Self { key, v, requests }
+    }
+
     pub(crate) const fn wants_seed(&self) -> bool {
         self.requests >= RESEED_AFTER
     }

@@ -3,7 +3,7 @@
 use super::{Core, permanent::Orderly};
 use crate::{
     rc::Rc,
-    wire::{Marshal, Writer},
+    wire::{Marshal, Reader, Writer},
 };
 
 /// The clock is saved whenever it passes a multiple of this (`NV_CLOCK_UPDATE_INTERVAL` is 12 bits).
@@ -19,6 +19,8 @@ pub(crate) struct Time {
     pub(crate) safe: bool,
     /// What the source said last.
     last: Option<u64>,
+    /// What had passed since the last command when the TPM was suspended.
+    owed: u64,
     /// When the failed tries were last counted down, and the lockout's authorization disabled.
     pub(crate) self_heal: u64,
     pub(crate) lockout: u64,
@@ -26,18 +28,57 @@ pub(crate) struct Time {
     pub(crate) rate: i8,
 }
 
+impl Time {
+    fn passed(&self, now: u64) -> u64 {
+        now.saturating_sub(self.last.unwrap_or(now))
+            .saturating_add(self.owed)
+    }
+
+    /// Writes what a resumed TPM goes on with; the source's own count means nothing to another source.
+    pub(crate) fn write_owing(&self, owed: u64, w: &mut Writer<'_>) -> Result<(), Rc> {
+        w.put(&self.time)?;
+        w.put(&self.clock)?;
+        w.put(&self.safe)?;
+        w.put(&owed)?;
+        w.put(&self.self_heal)?;
+        w.put(&self.lockout)?;
+        w.put(&self.rate.to_be_bytes())
+    }
+
+    /// The time that was written; from `now` on, the source's counts.
+    pub(crate) fn read_at(now: u64, r: &mut Reader<'_>) -> Result<Self, Rc> {
+        Ok(Self {
+            time: r.read()?,
+            clock: r.read()?,
+            safe: r.read()?,
+            last: Some(now),
+            owed: r.read()?,
+            self_heal: r.read()?,
+            lockout: r.read()?,
+            rate: i8::from_be_bytes(r.array()?),
+        })
+    }
+}
+
 impl Core<'_> {
     /// Brings time and clock up to date; called before each command.
     pub(crate) fn tick(&mut self) {
         let now = self.clock_source.now_ms();
-        let passed = now.saturating_sub(self.time.last.unwrap_or(now));
+        let passed = self.time.passed(now);
+        self.time.owed = 0;
         self.time.last = Some(now);
         if !self.started {
             return;
         }
-        self.time.time += passed;
+        self.time.time = self.time.time.saturating_add(passed);
         self.set_clock(self.time.clock.saturating_add(passed));
         self.heal();
+    }
+
+    /// What has passed since time and clock were brought up to date.
+    pub(crate) fn time_owed(&mut self) -> u64 {
+        let now = self.clock_source.now_ms();
+        self.time.passed(now)
     }
 
     /// Sets the clock, and saves it if it passed the next multiple of the interval.

@@ -20,19 +20,24 @@ impl Core<'_> {
             return Ok(());
         }
         let generation = self.generation + 1;
-        let mut head = [0; FIRST];
-        let written = self.write_head(generation, &mut head);
-        if let Some(room) = self.nv.memory_mut().get_mut(..FIRST) {
-            room.copy_from_slice(&head);
-        }
-        head.zeroize();
-        written?;
+        self.put_head(generation)?;
         self.store
             .commit(generation, self.nv.image())
             .map_err(|_| Rc::NV_UNAVAILABLE)?;
         self.generation = generation;
         self.dirty = false;
         Ok(())
+    }
+
+    /// Writes the head into the NV memory's front, which goes to the store with the entries.
+    pub(super) fn put_head(&mut self, generation: u64) -> Result<(), Rc> {
+        let mut head = [0; FIRST];
+        let written = self.write_head(generation, &mut head);
+        if let Some(room) = self.nv.memory_mut().get_mut(..FIRST) {
+            room.copy_from_slice(&head);
+        }
+        head.zeroize();
+        written
     }
 
     fn write_head(&self, generation: u64, head: &mut [u8]) -> Result<(), Rc> {

@@ -87,6 +87,16 @@ impl Core<'_> {
         Ok(())
     }
 
+    /// Replaces the data of an orderly index by those of the same length that it had before a suspension.
+    pub(crate) fn set_index_data(&mut self, index: &Index, data: &[u8]) {
+        if let Some(content) = self.nv.content_mut(index.public.handle)
+            && let Some(place) = content.get_mut(index.data_at..)
+            && place.len() == data.len()
+        {
+            place.copy_from_slice(data);
+        }
+    }
+
     pub(crate) fn set_index_attributes(&mut self, index: &mut Index, attributes: A) {
         index.public.attributes = attributes;
         if let Some(content) = self.nv.content_mut(index.public.handle)

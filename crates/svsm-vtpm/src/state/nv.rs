@@ -56,6 +56,16 @@ impl<'a> Entries<'a> {
         self.memory.get(..self.used).unwrap_or_default()
     }
 
+    /// The head, as it was last committed or loaded.
+    pub(crate) fn committed_head(&self) -> &[u8] {
+        self.memory.get(..FIRST).unwrap_or_default()
+    }
+
+    /// Bytes of memory for entries.
+    pub(crate) const fn room(&self) -> usize {
+        self.memory.len().saturating_sub(FIRST)
+    }
+
     /// All of the memory, to read an image into or to write its head.
     pub(crate) const fn memory_mut(&mut self) -> &mut [u8] {
         self.memory

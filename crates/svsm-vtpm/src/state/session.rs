@@ -152,6 +152,31 @@ impl<'a> Sessions<'a> {
         }
     }
 
+    /// The sessions that are of policies, one bit each.
+    pub(crate) const fn policy_set(&self) -> u64 {
+        self.policy
+    }
+
+    pub(crate) const fn set_policy_set(&mut self, policy: u64) {
+        self.policy = policy;
+    }
+
+    /// What is in a slot.
+    pub(crate) fn in_slot(&self, slot: usize) -> Option<&Session> {
+        self.slots.get(slot)?.0.as_ref()
+    }
+
+    /// Fills a slot or empties it, whatever `active` says.
+    pub(crate) fn set_slot(&mut self, slot: usize, session: Option<Session>) {
+        if let Some(place) = self.slots.get_mut(slot) {
+            place.0 = session;
+        }
+    }
+
+    pub(crate) const fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// How many can be loaded at a time.
     pub(crate) fn capacity(&self) -> usize {
         self.slots.len().min(ACTIVE_MAX)

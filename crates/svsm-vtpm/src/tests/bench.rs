@@ -13,13 +13,15 @@ use crate::{
 };
 
 /// Entropy that is the same in every run: what it fills begins with a count.
-pub(crate) struct Counting(u8);
+#[derive(Clone)]
+pub(crate) struct Counting(pub(crate) Arc<Mutex<u8>>);
 
 impl Random for Counting {
     fn fill(&mut self, out: &mut [u8]) -> Result<(), SeamError> {
+        let mut next = self.0.lock().unwrap();
         for byte in out {
-            *byte = self.0;
-            self.0 = self.0.wrapping_mul(37).wrapping_add(11);
+            *byte = *next;
+            *next = next.wrapping_mul(37).wrapping_add(11);
         }
         Ok(())
     }
@@ -60,6 +62,7 @@ impl NvStore for Shelf {
 pub(crate) struct Bench {
     pub(crate) tpm: Tpm<'static>,
     pub(crate) clock: Hands,
+    pub(crate) entropy: Counting,
 }
 
 impl Bench {
@@ -75,10 +78,11 @@ impl Bench {
 
     fn made_of(shelf: &Shelf, crypto: &'static dyn Crypto) -> Self {
         let clock = Hands::default();
+        let entropy = Counting(Arc::new(Mutex::new(1)));
         let mut tpm = Tpm::new(
             Seams {
                 crypto,
-                random: Box::leak(Box::new(Counting(1))),
+                random: Box::leak(Box::new(entropy.clone())),
                 clock: Box::leak(Box::new(clock.clone())),
                 store: Box::leak(Box::new(shelf.clone())),
             },
@@ -95,7 +99,11 @@ impl Bench {
         )
         .unwrap();
         tpm.power_on().unwrap();
-        Self { tpm, clock }
+        Self {
+            tpm,
+            clock,
+            entropy,
+        }
     }
 
     /// A TPM after Startup(CLEAR).
