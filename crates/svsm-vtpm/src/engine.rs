@@ -188,6 +188,17 @@ impl<'a> Tpm<'a> {
         })
     }
 
+    /// As [`Tpm::power_on`], but with the permanent state that the store has now: for an image that was put there from elsewhere. Whatever this
+    /// TPM did not commit is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Seam`] or [`Error::ForeignState`]; the TPM is then off.
+    pub fn power_on_anew(&mut self) -> Result<(), Error> {
+        self.core.unload();
+        self.power_on()
+    }
+
     /// Takes a command, which comes from this locality. Nothing is done with it before the first [`Tpm::step`].
     ///
     /// # Errors

@@ -15,6 +15,8 @@ use svsm_vtpm::{
 
 use crate::{store::FileStore, trace};
 
+mod state; // the state as bytes, for a migration or a snapshot
+
 /// Longest command and response.
 const BUFFER: usize = 4096;
 /// NV for indices and persistent objects.
@@ -71,6 +73,8 @@ pub struct Machine {
     cancel_once: AtomicBool,
     /// Whether a dynamic launch was measured.
     established: AtomicBool,
+    /// What the TPM's own store is, too.
+    store: FileStore,
     trace: bool,
 }
 
@@ -84,6 +88,8 @@ impl core::fmt::Debug for Machine {
 struct State {
     tpm: Tpm<'static>,
     powered: bool,
+    /// The volatile state with which the power comes back.
+    pending: Option<Vec<u8>>,
 }
 
 impl Machine {
@@ -95,12 +101,13 @@ impl Machine {
     pub fn new(settings: Settings) -> Result<Self> {
         // The TPM lives as long as the process: its memory is never given back.
         let slots = |n| (0..n).map(|_| ObjectSlot::EMPTY).collect::<Vec<_>>().leak();
+        let store = FileStore::new(settings.state);
         let tpm = Tpm::new(
             Seams {
                 crypto: &RustCrypto,
                 random: Box::leak(Box::new(OsRandom)),
                 clock: Box::leak(Box::new(OsClock(Instant::now()))),
-                store: Box::leak(Box::new(FileStore::new(settings.state))),
+                store: Box::leak(Box::new(store.clone())),
             },
             Storage {
                 command: vec![0; BUFFER].leak(),
@@ -117,10 +124,12 @@ impl Machine {
             tpm: Mutex::new(State {
                 tpm,
                 powered: false,
+                pending: None,
             }),
             cancel: AtomicBool::new(false),
             cancel_once: AtomicBool::new(false),
             established: AtomicBool::new(false),
+            store,
             trace: settings.trace,
         };
         machine.set_power(true)?;
@@ -140,6 +149,7 @@ impl Machine {
         let mut state = self.state();
         if on && !state.powered {
             state.tpm.power_on().context("the TPM does not come up")?;
+            self.resume(&mut state)?;
         }
         state.powered = on;
         Ok(())
@@ -207,6 +217,8 @@ impl Machine {
         if !state.powered {
             return Vec::new();
         }
+        // A state that was stored before this command is none to go back to.
+        state.pending = None;
         self.cancel_once.store(false, Ordering::SeqCst);
         let start = Instant::now();
         let response = match state.tpm.submit(locality, command) {

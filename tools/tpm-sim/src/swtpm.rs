@@ -33,8 +33,8 @@ pub use control::{After, Answer};
 
 /// Longest command.
 const COMMAND_MAX: usize = 4096;
-/// Longest request: a number and the longest transfer of data to be hashed.
-const REQUEST_MAX: usize = 4 + 4 + 4096;
+/// Longest request: four numbers and a state.
+const REQUEST_MAX: usize = 4 * 4 + Machine::STATE_MAX;
 
 /// A TPM that is reached by swtpm's protocol.
 #[derive(Debug)]

@@ -63,8 +63,9 @@ fn what_qemu_needs_is_reported() {
     // INIT, SHUTDOWN, GET and RESET_TPMESTABLISHED, SET_LOCALITY, STOP, SET_DATAFD, SET_BUFFERSIZE.
     let needed = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 7 | 1 << 10 | 1 << 12 | 1 << 13;
     assert_eq!(capabilities & needed, needed);
-    // What cannot be done is not promised: state to be stored or handed out.
-    assert_eq!(capabilities & (1 << 6 | 1 << 8 | 1 << 9), 0);
+    // And for a migration GET_STATEBLOB and SET_STATEBLOB; STORE_VOLATILE.
+    let state = 1 << 6 | 1 << 8 | 1 << 9;
+    assert_eq!(capabilities & state, state);
 }
 
 #[test]
@@ -173,11 +174,96 @@ fn info_is_handed_out_in_parts() {
 }
 
 #[test]
-fn unknown_commands_and_volatile_state_are_refused() {
-    let mut control = control(&service());
-    assert_eq!(ask(&mut control, &request(99, &[])), [0, 0, 0, 10]);
-    assert_eq!(ask(&mut control, &request(12, &[0; 12])), [0, 0, 0, 10]);
-    assert_eq!(ask(&mut control, &request(10, &[])), [0, 0, 0, 9]);
+fn unknown_commands_are_refused() {
+    assert_eq!(
+        ask(&mut control(&service()), &request(99, &[])),
+        [0, 0, 0, 10]
+    );
+}
+
+const EXTEND: &[u8] = b"\x80\x02\0\0\0\x41\0\0\x01\x82\0\0\0\x10\0\0\0\x09\x40\0\0\x09\0\0\x01\0\0\0\0\0\x01\0\x0B0123456789abcdef0123456789abcdef";
+const READ: &[u8] = b"\x80\x01\0\0\0\x14\0\0\x01\x7E\0\0\0\x01\0\x0B\x03\0\0\x01";
+
+/// GET_STATEBLOB as QEMU asks: flags, kind, offset; it expects all at once.
+fn state_of(channel: &mut UnixStream, kind: u32) -> Vec<u8> {
+    let parameters = [1, kind, 0].map(u32::to_be_bytes).concat();
+    channel.write_all(&request(12, &parameters)).unwrap();
+    let mut head = [0; 16];
+    channel.read_exact(&mut head).unwrap();
+    assert_eq!(head[..4], SUCCESS);
+    assert_eq!(head[8..12], head[12..]);
+    let len = u32::from_be_bytes(head[12..].try_into().unwrap());
+    let mut blob = vec![0; len as usize];
+    channel.read_exact(&mut blob).unwrap();
+    blob
+}
+
+/// SET_STATEBLOB as QEMU says it: the head first, then the state.
+fn give_state(channel: &mut UnixStream, kind: u32, blob: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(blob.len()).unwrap();
+    let head = [0, kind, len].map(u32::to_be_bytes).concat();
+    channel.write_all(&request(13, &head)).unwrap();
+    ask(channel, blob)
+}
+
+#[test]
+fn a_migrated_tpm_goes_on() {
+    let source = service();
+    let (mut control_a, mut data_a) = (control(&source), data(&source));
+    assert_eq!(code(&ask(&mut data_a, STARTUP)), 0);
+    assert_eq!(code(&ask(&mut data_a, EXTEND)), 0);
+    let states = [1, 2, 3].map(|kind| state_of(&mut control_a, kind));
+
+    let target = service();
+    let (mut control_b, mut data_b) = (control(&target), data(&target));
+    // Not while it runs.
+    assert_eq!(give_state(&mut control_b, 1, &states[0]), [0, 0, 0, 10]);
+    assert_eq!(ask(&mut control_b, &request(14, &[])), SUCCESS);
+    for (kind, state) in [1, 2].into_iter().zip(&states) {
+        assert_eq!(give_state(&mut control_b, kind, state), SUCCESS);
+    }
+    assert!(states[2].is_empty());
+    assert_eq!(ask(&mut control_b, &request(2, &[0; 4])), SUCCESS);
+    let answer = ask(&mut data_b, READ);
+    assert_eq!(code(&answer), 0);
+    assert_eq!(answer, ask(&mut data_a, READ));
+    assert_eq!(code(&ask(&mut data_b, STARTUP)), 0x100);
+    // From a snapshot it resumes again.
+    assert_eq!(code(&ask(&mut data_b, EXTEND)), 0);
+    assert_eq!(ask(&mut control_b, &request(14, &[])), SUCCESS);
+    for (kind, state) in [1, 2].into_iter().zip(&states) {
+        assert_eq!(give_state(&mut control_b, kind, state), SUCCESS);
+    }
+    assert_eq!(ask(&mut control_b, &request(2, &[0; 4])), SUCCESS);
+    assert_eq!(ask(&mut data_b, READ), answer);
+}
+
+#[test]
+fn a_state_that_is_not_whole_is_refused() {
+    let service = service();
+    let (mut control, mut data) = (control(&service), data(&service));
+    assert_eq!(code(&ask(&mut data, STARTUP)), 0);
+    let mut volatile = state_of(&mut control, 2);
+    volatile[99] ^= 1;
+    assert_eq!(ask(&mut control, &request(14, &[])), SUCCESS);
+    assert_eq!(give_state(&mut control, 1, &[7; 6000]), [0, 0, 0, 9]);
+    assert_eq!(give_state(&mut control, 2, &volatile), SUCCESS);
+    assert_eq!(ask(&mut control, &request(2, &[0; 4])), [0, 0, 0, 9]);
+    // It comes up without.
+    assert_eq!(ask(&mut control, &request(2, &[0; 4])), SUCCESS);
+    assert_eq!(code(&ask(&mut data, STARTUP)), 0);
+}
+
+#[test]
+fn a_stored_state_outlives_the_power_unless_it_is_not_wanted() {
+    let service = service();
+    let (mut control, mut data) = (control(&service), data(&service));
+    for (flags, started) in [(0, 0x100), (1, 0)] {
+        ask(&mut data, STARTUP);
+        assert_eq!(ask(&mut control, &request(10, &[])), SUCCESS);
+        assert_eq!(ask(&mut control, &request(2, &[0, 0, 0, flags])), SUCCESS);
+        assert_eq!(code(&ask(&mut data, STARTUP)), started);
+    }
 }
 
 #[test]

@@ -54,6 +54,12 @@ impl Core<'_> {
         Ok(())
     }
 
+    /// Forgets the permanent state, so that the next power-on takes it from the store.
+    pub(crate) const fn unload(&mut self) {
+        self.loaded = false;
+        self.dirty = false;
+    }
+
     /// Makes the TPM anew: new seeds, empty NV, everything at its default.
     pub(crate) fn manufacture(&mut self) -> Result<(), Rc> {
         self.permanent = Permanent::new();

@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use super::Service;
+use crate::Machine;
 
 /// Commands, by swtpm's names.
 mod command {
@@ -17,6 +18,8 @@ mod command {
     pub(super) const CANCEL_TPM_CMD: u32 = 9;
     pub(super) const STORE_VOLATILE: u32 = 10;
     pub(super) const RESET_TPMESTABLISHED: u32 = 11;
+    pub(super) const GET_STATEBLOB: u32 = 12;
+    pub(super) const SET_STATEBLOB: u32 = 13;
     pub(super) const STOP: u32 = 14;
     pub(super) const GET_CONFIG: u32 = 15;
     pub(super) const SET_DATAFD: u32 = 16;
@@ -33,19 +36,32 @@ mod result {
     pub(super) const BAD_LOCALITY: u32 = 61;
 }
 
-/// What GET_CAPABILITY reports. Storing the volatile state and handing out state are not among it.
+/// What GET_CAPABILITY reports.
 const CAPABILITIES: u64 = 1 // INIT
     | 1 << 1 // SHUTDOWN
     | 1 << 2 // GET_TPMESTABLISHED
     | 1 << 3 // SET_LOCALITY
     | 1 << 4 // HASHING
     | 1 << 5 // CANCEL_TPM_CMD
+    | 1 << 6 // STORE_VOLATILE
     | 1 << 7 // RESET_TPMESTABLISHED
+    | 1 << 8 // GET_STATEBLOB
+    | 1 << 9 // SET_STATEBLOB
     | 1 << 10 // STOP
     | 1 << 11 // GET_CONFIG
     | 1 << 12 // SET_DATAFD
     | 1 << 13 // SET_BUFFERSIZE
     | 1 << 14; // GET_INFO
+
+/// Kinds of state.
+mod blob {
+    pub(super) const PERMANENT: u32 = 1;
+    pub(super) const VOLATILE: u32 = 2;
+    pub(super) const SAVESTATE: u32 = 3;
+}
+
+/// A flag of INIT: the volatile state that was stored is not wanted.
+const DELETE_VOLATILE: u32 = 1;
 
 /// Commands and responses have this length at most, and no other limit can be set.
 const BUFFER: u32 = 4096;
@@ -104,6 +120,11 @@ pub(super) fn wanted(begin: &[u8]) -> usize {
             None => 4,
             Some(len) => 4usize.saturating_add(usize::try_from(len).unwrap_or(usize::MAX)),
         },
+        Some(command::GET_STATEBLOB) => 12,
+        Some(command::SET_STATEBLOB) => match u32_at(begin, 12) {
+            None => 12,
+            Some(len) => 12usize.saturating_add(usize::try_from(len).unwrap_or(usize::MAX)),
+        },
         Some(command::GET_INFO) => 16,
         Some(_) => 0,
     };
@@ -143,8 +164,12 @@ impl Service {
                 bytes: CAPABILITIES.to_be_bytes().to_vec(),
                 after: After::Request,
             },
-            // There is no volatile state that could be kept: what the flags say is done in any case.
-            command::INIT => done(machine.reset().is_ok()),
+            command::INIT => {
+                if u32_at(parameters, 0).is_some_and(|flags| flags & DELETE_VOLATILE != 0) {
+                    machine.drop_pending();
+                }
+                done(machine.reset().is_ok())
+            }
             command::STOP => done(machine.set_power(false).is_ok()),
             command::SHUTDOWN => Answer {
                 after: After::Exit,
@@ -195,8 +220,9 @@ impl Service {
                 machine.cancel();
                 Answer::of(result::SUCCESS)
             }
-            // The engine cannot write its volatile state down.
-            command::STORE_VOLATILE => Answer::of(result::FAIL),
+            command::STORE_VOLATILE => done(machine.store_volatile().is_ok()),
+            command::GET_STATEBLOB => get_state(machine, parameters),
+            command::SET_STATEBLOB => set_state(machine, parameters),
             command::GET_CONFIG => Answer::of(result::SUCCESS).with(&[0]),
             command::SET_DATAFD if passed => Answer {
                 after: After::Data,
@@ -208,6 +234,51 @@ impl Service {
             _ => Answer::of(result::BAD_ORDINAL),
         }
     }
+}
+
+/// A state from an offset on, all of it at once.
+fn get_state(machine: &Machine, parameters: &[u8]) -> Answer {
+    let blob = match u32_at(parameters, 4) {
+        Some(blob::PERMANENT) => machine.permanent(),
+        Some(blob::VOLATILE) => machine.volatile(),
+        // What Shutdown saves is part of the permanent state.
+        Some(blob::SAVESTATE) => Ok(Vec::new()),
+        _ => return Answer::of(result::BAD_PARAMETER),
+    };
+    let Ok(blob) = blob else {
+        return Answer::of(result::FAIL);
+    };
+    let offset = u32_at(parameters, 8).and_then(|offset| usize::try_from(offset).ok());
+    let Some(rest) = offset.and_then(|offset| blob.get(offset..)) else {
+        return Answer::of(result::BAD_PARAMETER);
+    };
+    let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    // No key of swtpm's encrypts it: no flag is set.
+    let mut answer = Answer::of(result::SUCCESS).with(&[0, len(&blob), len(rest)]);
+    answer.bytes.extend(rest);
+    answer
+}
+
+/// Takes a state over, for the next time that the power comes.
+fn set_state(machine: &Machine, parameters: &[u8]) -> Answer {
+    if machine.is_powered() {
+        return Answer::of(result::BAD_ORDINAL);
+    }
+    let len = u32_at(parameters, 8).and_then(|len| usize::try_from(len).ok());
+    let data = len.and_then(|len| parameters.get(12..)?.get(..len));
+    let (Some(kind), Some(data)) = (u32_at(parameters, 4), data) else {
+        return Answer::of(result::BAD_PARAMETER);
+    };
+    let taken = match kind {
+        blob::PERMANENT => machine.set_permanent(data).is_ok(),
+        blob::VOLATILE => {
+            machine.set_volatile(data);
+            true
+        }
+        blob::SAVESTATE => data.is_empty(),
+        _ => return Answer::of(result::BAD_PARAMETER),
+    };
+    Answer::of(if taken { result::SUCCESS } else { result::FAIL })
 }
 
 /// Facts as JSON, from an offset on.
