@@ -12,6 +12,8 @@ pub mod crypto;
 mod engine; // submit, step, response
 mod handle; // handles
 mod object; // the rules of objects
+#[cfg(feature = "protocol")]
+pub mod protocol; // the calls of an SVSM's guest
 mod rc; // response codes
 mod seam; // entropy, time, store
 pub mod slots; // a store that survives power cuts

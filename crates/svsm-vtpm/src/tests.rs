@@ -2,7 +2,7 @@
 #![cfg(feature = "rustcrypto")]
 
 mod behaviour; // what commands do together
-mod bench; // a TPM with memory, and commands in short
+pub(crate) mod bench; // a TPM with memory, and commands in short
 mod frozen; // keys that must never change
 mod selftest; // known answers, and providers that miss them
 mod store; // the permanent state over power cycles
