@@ -16,7 +16,7 @@ Examples:
   cargo xtask machine-test
   cargo xtask machine-test --list
   cargo xtask machine-test snp
-  cargo xtask machine-test --exact nmis_arrive_once_and_are_masked_by_their_handler --repeat 20")]
+  cargo xtask machine-test nmis_arrive_once_and_are_masked_by_their_handler --repeat 20")]
 pub(crate) struct Args {
     /// Run only tests with one of these texts in their names.
     filters: Vec<String>,

@@ -25,7 +25,7 @@ use gdbstub::target::ext::breakpoints::WatchKind;
 const TICKS: u32 = 1_000_000;
 const VECTOR: u8 = 0x40;
 /// How long the guest's CPUs may take to come. One in an NMI's handler comes only after that.
-const PATIENCE_TICKS: u64 = 500_000_000;
+const PATIENCE_TICKS: u64 = 5_000_000_000;
 /// How often the port is looked at again before this CPU sleeps: another byte may follow at once.
 const AGAIN: u32 = 2000;
 /// The longest packet.
@@ -43,6 +43,10 @@ pub(super) fn watch(site: &'static Site) -> ! {
     let mut port = Port::new();
     insn::apic_timer_on(VECTOR, TICKS);
     debugger.set_up();
+    // Who asks before the guest's CPUs have come would find none: there is no hurry, and the port keeps what was sent.
+    while !debugger.all_wait() {
+        doze();
+    }
     let mut buffer = [0; PACKET];
     let mut first = None;
     loop {
