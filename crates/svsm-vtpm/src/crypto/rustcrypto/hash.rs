@@ -89,14 +89,26 @@ fn start<H: sha2::Digest + SerializableState>() -> super::super::Bytes<232> {
 }
 
 fn load<H: sha2::Digest + SerializableState>(state: &HashState) -> H {
-    // A state of another provider or a damaged one cannot get here: contexts are authenticated.
-    state
-        .state
-        .as_slice()
+    // A state of another provider or a damaged one gets here only if who has the key to contexts made it: it is answered, and not as
+    // a hash of anything.
+    let bytes = state.state.as_slice();
+    bytes
         .try_into()
         .ok()
+        .filter(|_| bytes.get(count_high(state.alg)) == Some(&[0, 0]))
         .and_then(|s| H::deserialize(s).ok())
         .unwrap_or_else(H::new)
+}
+
+/// Where the two highest bytes of the number of blocks are, behind the words of the state. Nobody hashes so many blocks that they are not
+/// zero, and the length in bits must not overflow.
+const fn count_high(alg: HashAlg) -> core::ops::Range<usize> {
+    let end = match alg {
+        HashAlg::Sha1 => 20 + 8,
+        HashAlg::Sha256 => 32 + 8,
+        HashAlg::Sha384 | HashAlg::Sha512 => 64 + 16,
+    };
+    end - 2..end
 }
 
 fn update<H: sha2::Digest + SerializableState>(state: &mut HashState, data: &[u8]) {
@@ -107,4 +119,32 @@ fn update<H: sha2::Digest + SerializableState>(state: &mut HashState, data: &[u8
 
 fn finish<H: sha2::Digest + SerializableState>(state: &HashState) -> Digest {
     digest(&load::<H>(state).finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_blocks_that_cannot_be_is_no_hash_of_anything() {
+        for alg in HashAlg::ALL {
+            let empty = RustCrypto.start(alg);
+            let mut state = empty.clone();
+            RustCrypto.update(&mut state, &[0; 3 * 128]);
+            let (high, blocks) = (count_high(alg), 3 * 128 / alg.block_len());
+            let low = match alg {
+                HashAlg::Sha1 | HashAlg::Sha256 => high.end - 8,
+                HashAlg::Sha384 | HashAlg::Sha512 => high.end - 16,
+            };
+            // The number is where it is looked for.
+            assert_eq!(usize::from(state.state.as_slice()[low]), blocks, "{alg:?}");
+            assert_ne!(RustCrypto.finish(&state), RustCrypto.finish(&empty));
+            for byte in [high.start, high.end - 1] {
+                let mut state = state.clone();
+                state.state.as_mut_slice()[byte] = 0xFF;
+                assert_eq!(RustCrypto.finish(&state), RustCrypto.finish(&empty));
+                RustCrypto.update(&mut state, &[0; 256]);
+            }
+        }
+    }
 }
