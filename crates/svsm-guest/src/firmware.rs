@@ -69,7 +69,7 @@ pub enum Contents {
     KernelHashes,
 }
 
-/// Memory that the firmware finds validated. Whole pages, below 4 GiB.
+/// Memory that the firmware finds validated (a section of the list "ASEV"). Whole pages, below 4 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section {
     /// The first byte.
