@@ -201,6 +201,12 @@ impl Mail {
         self.0 & Self::NMI != 0
     }
 
+    /// Whether it is to leave its guest, which may be gone.
+    #[must_use]
+    pub const fn has_leave(self) -> bool {
+        self.0 & Self::LEAVE != 0
+    }
+
     /// Whether the end is in it.
     #[must_use]
     pub const fn has_stop(self) -> bool {

@@ -67,7 +67,10 @@ pub fn output(io: &Io, value: u32, hardware: &mut impl Hardware) -> Result<(), E
                     other => Ending::Unsupported(Unsupported::SleepType(other)),
                 });
             }
-            RESET_CONTROL if *byte & 1 << 2 != 0 => return Err(Ending::Reset { port }),
+            // A wider access that reaches the port is one of the register below, the address of PCI configuration.
+            RESET_CONTROL if io.port == port && *byte & 1 << 2 != 0 => {
+                return Err(Ending::Reset { port });
+            }
             // Pulse output lines, among them the reset line.
             KEYBOARD if *byte >= 0xf0 && *byte & 1 == 0 => return Err(Ending::Reset { port }),
             SYSTEM_CONTROL if *byte & 1 != 0 => return Err(Ending::Reset { port }),
@@ -92,4 +95,33 @@ fn is_own(port: u16) -> bool {
     EXIT_DEVICE.contains(&port)
         || REPORTS.contains(&port)
         || (DEBUGGER..DEBUGGER + 8).contains(&port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::personality::fake::Fake;
+
+    fn write(port: u16, size: u8, value: u32) -> Result<Vec<(u16, u8, u32)>, Ending> {
+        let mut hardware = Fake::default();
+        let access = Io {
+            port,
+            size,
+            input: false,
+            string: false,
+            next_rip: 0,
+        };
+        output(&access, value, &mut hardware).map(|()| hardware.out)
+    }
+
+    #[test]
+    fn the_reset_register_is_not_the_address_of_a_pci_device() {
+        let reset = Err(Ending::Reset {
+            port: RESET_CONTROL,
+        });
+        assert_eq!(write(RESET_CONTROL, 1, 6), reset);
+        // Device 31, function 3: its number has the bit that resets.
+        let address = 0x8000_fb00;
+        assert_eq!(write(0xcf8, 4, address), Ok(vec![(0xcf8, 4, address)]));
+    }
 }

@@ -11,6 +11,7 @@ pub mod devices; // the ports that L0 guards
 pub mod ending; // how a run ends
 pub mod exit; // why a guest stopped
 pub mod fdt; // a device tree for the guest
+pub mod fw_cfg; // what the host tells firmware
 pub mod icr; // messages between CPUs
 pub mod layout; // who has which RAM
 pub mod liar; // a host that lies

@@ -107,6 +107,11 @@ pub trait Personality {
         false
     }
 
+    /// Lets the virtual CPU that has halted go, if it was taken away from this CPU. Says whether it was.
+    fn let_go(&mut self, _vcpu: &mut Vcpu<'_>, _hardware: &mut impl Hardware) -> bool {
+        false
+    }
+
     /// Whether a guest that executed HLT goes on when an interrupt comes.
     fn wakes(&self, vcpu: &Vcpu<'_>) -> bool {
         vcpu.interrupts_on()

@@ -35,6 +35,7 @@ use crate::liar::{Effect, Liar};
 use crate::lock::Lock;
 use crate::memory::Guest;
 use crate::opcode::{self, Instruction};
+use crate::paging::MapError;
 use crate::permission::{IoPermissions, MsrPermissions};
 use crate::personality::{Hardware, Next, Personality};
 use crate::phys::HostMemory;
@@ -90,9 +91,13 @@ pub struct Snp<'s, 'm, M> {
     storm: Option<Storm>,
     /// What the last exit was about.
     about: About,
-    /// A name for private memory that is in the nested tables only until the next exit.
-    once: Option<(Vmpl, u64)>,
+    /// Names for private memory that are in the nested tables only while the CPU walks the guest's tables: until the next exit
+    /// that is not of the walk.
+    walk: [Option<(Vmpl, u64)>; WALK],
 }
+
+/// Tables that a walk can need under such a name, and a few more.
+const WALK: usize = 8;
 
 /// What an exit was about, for who looks on.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +138,7 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
             in_use: false,
             storm: None,
             about: About::Nothing,
-            once: None,
+            walk: [None; WALK],
         }
     }
 
@@ -206,6 +211,9 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
             facts,
             ghcb: resident.ghcb,
         });
+        if let Some(seat) = owned.seats.get_mut(self.cpu) {
+            seat.loaded = Some(level);
+        }
         true
     }
 
@@ -220,6 +228,10 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
         let Some(loaded) = self.loaded.take() else {
             return;
         };
+        if let Some(seat) = owned.seats.get_mut(self.cpu) {
+            seat.loaded = None;
+            seat.leave(loaded.level, loaded.ghcb);
+        }
         if let Ok(mut area) = read_area(&self.shared.map, loaded.gpa, &self.memory) {
             vmsa::reveal(&mut area);
             vmsa::store(&mut area, vcpu, hardware);
@@ -272,7 +284,14 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
         }
     }
 
-    fn nested_fault(&mut self, gpa: u64, code: u64, vcpu: &mut Vcpu<'_>) -> Next {
+    fn nested_fault(
+        &mut self,
+        gpa: u64,
+        code: u64,
+        vcpu: &mut Vcpu<'_>,
+        board: &Board,
+        hardware: &mut impl Hardware,
+    ) -> Next {
         let Some(loaded) = self.loaded else {
             return Next::End(Ending::Internal(Internal::Exit(0x400)));
         };
@@ -305,12 +324,26 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
                 let mapped = nested
                     .tree(loaded.level, mode, pool, memory)
                     .and_then(|tree| nested::map(tree, raw, home, size, flags, pool, memory));
-                if once {
-                    self.once = Some((loaded.level, raw));
+                drop(owned);
+                if once && self.remember_walk(loaded.level, raw).is_err() {
+                    return Next::End(Ending::Internal(Internal::Memory));
                 }
                 match mapped {
                     Ok(()) => Next::Resume,
                     Err(_) => Next::End(Ending::Internal(Internal::Memory)),
+                }
+            }
+            Answer::Share => {
+                let shared = self.share(self.shared.encryption.place(gpa).gpa, &mut owned);
+                drop(owned);
+                match shared {
+                    Some(stale) => {
+                        if stale {
+                            self.leave_all(board, hardware);
+                        }
+                        Next::Resume
+                    }
+                    None => Next::End(Ending::BadAccess { gpa, code }),
                 }
             }
             Answer::Exception(code) => {
@@ -324,6 +357,32 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
             }),
             Answer::Nothing => Next::End(Ending::BadAccess { gpa, code }),
         }
+    }
+
+    /// Notes a name that only a walk may use.
+    fn remember_walk(&mut self, level: Vmpl, raw: u64) -> Result<(), MapError> {
+        if self.walk.iter().all(Option::is_some) {
+            self.forget_walk()?;
+        }
+        if let Some(slot) = self.walk.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some((level, raw));
+        }
+        Ok(())
+    }
+
+    /// Takes the names away again that only walks may use.
+    fn forget_walk(&mut self) -> Result<(), MapError> {
+        if self.walk.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let mut owned = self.shared.state.lock();
+        let Ownership { nested, pool, .. } = &mut *owned;
+        for (level, raw) in self.walk.iter_mut().filter_map(Option::take) {
+            let memory = &mut self.memory;
+            let tree = nested.tree(level, Mode::Paged, pool, memory)?;
+            tree.clear(raw, 0, memory)?;
+        }
+        Ok(())
     }
 
     /// Makes all other CPUs leave their guests, so that none has a translation from before.
@@ -396,6 +455,22 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
         };
         self.unload(vcpu, &mut owned, hardware);
         self.load(level, vcpu, &mut owned, hardware)
+    }
+
+    fn let_go(&mut self, vcpu: &mut Vcpu<'_>, hardware: &mut impl Hardware) -> bool {
+        let shared = self.shared;
+        let mut owned = shared.state.lock();
+        let Some(loaded) = self.loaded else {
+            return false;
+        };
+        let seat = owned.seats.get(self.cpu);
+        let is_there = seat
+            .and_then(|seat| seat.resident(loaded.level))
+            .is_some_and(|resident| resident.gpa == loaded.gpa);
+        if !is_there {
+            self.unload(vcpu, &mut owned, hardware);
+        }
+        !is_there
     }
 
     fn wakes(&self, vcpu: &Vcpu<'_>) -> bool {
@@ -497,16 +572,10 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
         board: &Board,
         hardware: &mut (impl Hardware + Clone),
     ) -> Next {
-        if let Some((level, raw)) = self.once.take() {
-            let mut owned = self.shared.state.lock();
-            let Ownership { nested, pool, .. } = &mut *owned;
-            let memory = &mut self.memory;
-            let cleared = nested
-                .tree(level, Mode::Paged, pool, memory)
-                .and_then(|tree| tree.clear(raw, 0, memory));
-            if cleared.is_err() {
-                return Next::End(Ending::Internal(Internal::Memory));
-            }
+        // A walk that goes on needs all of its tables at the same time.
+        let walks = matches!(exit, Exit::NestedFault { code, .. } if fault::is_forced(code));
+        if !walks && self.forget_walk().is_err() {
+            return Next::End(Ending::Internal(Internal::Memory));
         }
         vcpu.deliver_again();
         self.about = About::Nothing;
@@ -529,7 +598,7 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
                 vcpu.vmcb.save.dr6 &= !(1 << 14);
                 Next::Resume
             }
-            Exit::NestedFault { gpa, code } => self.nested_fault(gpa, code, vcpu),
+            Exit::NestedFault { gpa, code } => self.nested_fault(gpa, code, vcpu, board, hardware),
             Exit::Undefined => self.undefined(vcpu, board, hardware),
             Exit::Vmmcall => {
                 let mut bytes = [0; opcode::MAX_LENGTH];

@@ -75,6 +75,7 @@ pub(super) fn private_access_to_shared() -> Result {
 
 /// Ends: a shared access to a page that the guest has.
 pub(super) fn shared_access_to_private() -> Result {
+    check("PVALIDATE", pvalidate(FREE, 1, 1), 0)?;
     let _ = read::<u8>(SHARED + FREE);
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::cmdline::{Options, Platform, Trace};
 use crate::debug::{Debugger, Seat as DebugSeat};
 use crate::devices;
 use crate::ending::Ending;
+use crate::fw_cfg::FwCfg;
 use crate::layout::Layout;
 use crate::liar::Liar;
 use crate::loader::{Context, Facts, File, LoadError, NoLaunch, Plan, Reason};
@@ -358,6 +359,7 @@ fn snp(
         encryption,
         low_end: layout.low_end,
         rules,
+        fw_cfg: Lock::new(FwCfg::new(&layout.guest, cpus, &mut insn::Bare)),
         state: Lock::new(owned),
     })
 }

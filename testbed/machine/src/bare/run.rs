@@ -185,6 +185,12 @@ impl<P: Personality> Runner<'_, '_, P> {
             self.vcpu.start_up(page);
             self.slot.set_state(State::Runs);
         }
+        if mail.has_leave()
+            && self.slot.state() == State::HaltedForGood
+            && self.personality.let_go(&mut self.vcpu, &mut Bare)
+        {
+            self.run_out();
+        }
         if mail.has_created()
             && matches!(
                 self.slot.state(),

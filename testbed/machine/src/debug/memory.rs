@@ -94,7 +94,7 @@ impl<M: HostMemory> View<'_, M> {
                 let gpa = Gpa::new(shared.encryption.place(raw).gpa)?;
                 self.map.resolve(gpa).map(|(home, _)| home)
             }
-            Answer::Exception(_) | Answer::Violation(_) | Answer::Nothing => None,
+            Answer::Share | Answer::Exception(_) | Answer::Violation(_) | Answer::Nothing => None,
         }
     }
 }

@@ -28,8 +28,8 @@ impl Attempt {
         Self {
             raw,
             write: code & 1 << 1 != 0,
-            fetch: code & 1 << 4 != 0,
-            table: code & 1 << 33 != 0,
+            fetch: code & FETCH != 0,
+            table: code & TABLE != 0,
             cpl,
         }
     }
@@ -48,6 +48,15 @@ impl Attempt {
     }
 }
 
+/// Whether an error code is of an access that is private whatever the guest's tables say: to those tables themselves, or a fetch.
+#[must_use]
+pub const fn is_forced(code: u64) -> bool {
+    code & (FETCH | TABLE) != 0
+}
+
+const FETCH: u64 = 1 << 4;
+const TABLE: u64 = 1 << 33;
+
 /// The answer to an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -61,9 +70,12 @@ pub enum Answer {
         size: PageSize,
         /// What is allowed.
         flags: Flags,
-        /// Only until the next exit: a name for private memory that only the CPU's own walk may use.
+        /// Until the next exit that is not of such an access: a name for private memory that only fetches, or walks of the guest's
+        /// tables, may use.
         once: bool,
     },
+    /// The page is private, and nobody has taken it into use yet: the host makes it shared, as KVM does, and the guest tries again.
+    Share,
     /// To the guest: #VC with this code.
     Exception(u32),
     /// To the host: the guest did what no guest that obeys the rules does, or the host broke them.
@@ -93,8 +105,8 @@ pub fn judge(
     rmp: &Rmp<'_>,
 ) -> Answer {
     let place = encryption.place(attempt.raw);
-    // Hardware walks the guest's tables as private memory, and does everything so without paging.
-    let forced = attempt.table || mode == Mode::Unpaged;
+    // Hardware walks the guest's tables and fetches code as private memory, and does everything so without paging.
+    let forced = attempt.table || attempt.fetch || mode == Mode::Unpaged;
     let private = place.private || forced;
     let page = place.gpa & !0xfff;
     let Some((home, _)) = Gpa::new(page).and_then(|gpa| map.resolve(gpa)) else {
@@ -102,14 +114,14 @@ pub fn judge(
     };
     if !private {
         return match rmp.entry(home.as_u64()).map(svsm_sim::rmp::Entry::state) {
-            // Code is always private, so that no shared page is ever executed.
-            Some(State::Hypervisor) if !attempt.fetch => Answer::Map {
+            Some(State::Hypervisor) => Answer::Map {
                 raw: attempt.raw & !0xfff,
                 home,
                 size: PageSize::Size4K,
                 flags: Flags::NESTED | Flags::NO_EXECUTE,
                 once: false,
             },
+            Some(State::GuestInvalid) => Answer::Share,
             _ => Answer::Nothing,
         };
     }
@@ -137,10 +149,11 @@ pub fn judge(
                     Hpa::new(home.as_u64() & start).unwrap_or(home)
                 },
                 size: if alias { PageSize::Size4K } else { size },
-                flags: if alias {
-                    leaf_flags(permissions) | Flags::NO_EXECUTE
-                } else {
-                    leaf_flags(permissions)
+                flags: match (alias, attempt.fetch) {
+                    (false, _) => leaf_flags(permissions),
+                    // Data under this name is not private: reads cannot be told from fetches, but writes can.
+                    (true, true) => leaf_flags(permissions) - Flags::WRITE,
+                    (true, false) => leaf_flags(permissions) | Flags::NO_EXECUTE,
                 },
                 once: alias,
             }
@@ -270,7 +283,9 @@ mod tests {
         let paged = |raw| ask(attempt(raw), VMPL0, Mode::Paged);
         assert_eq!(paged(PRIVATE | 0x6000), Answer::Exception(NOT_VALIDATED));
         assert_eq!(paged(PRIVATE | 0x7000), Answer::Violation(Fault::NotOwned));
+        // A page in use is not lost by an access that is meant for another one.
         assert_eq!(paged(0x5000), Answer::Nothing);
+        assert_eq!(paged(0x6000), Answer::Share);
         let Answer::Map { flags, .. } = paged(0x7000) else {
             panic!("not mapped")
         };
@@ -279,7 +294,17 @@ mod tests {
             fetch: true,
             ..attempt(0x7000)
         };
-        assert_eq!(ask(fetch, VMPL0, Mode::Paged), Answer::Nothing);
+        // No shared page is ever executed: the fetch is a private access.
+        let not_owned = Answer::Violation(Fault::NotOwned);
+        assert_eq!(ask(fetch, VMPL0, Mode::Paged), not_owned);
+        let fetch = Attempt {
+            raw: 0x5000,
+            ..fetch
+        };
+        let Answer::Map { flags, once, .. } = ask(fetch, VMPL0, Mode::Paged) else {
+            panic!("not mapped")
+        };
+        assert!(once && !flags.intersects(Flags::WRITE | Flags::NO_EXECUTE));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::nested::{Encryption, Nested};
 use super::vmsa::Area;
 use crate::addr::{Gpa, Hpa};
+use crate::fw_cfg::FwCfg;
 use crate::lock::Lock;
 use crate::memory::GuestMap;
 use crate::paging::{Levels, MapError};
@@ -29,6 +30,8 @@ pub struct Shared<'m> {
     pub low_end: u64,
     /// What this machine does that others need not.
     pub rules: Rules,
+    /// What the host tells the guest's firmware.
+    pub fw_cfg: Lock<FwCfg>,
     /// What changes while the guest runs.
     pub state: Lock<Ownership<'m>>,
 }
@@ -64,6 +67,11 @@ pub struct Seat {
     pub residents: [Option<Resident>; 4],
     /// The level to take up next, for a CPU that runs none.
     pub next: Option<Vmpl>,
+    /// By level, the GHCB register and the registered page of a virtual CPU that is gone. The host keeps them, as KVM does: firmware
+    /// that creates one anew relies on it.
+    left: [Option<(u64, Option<u64>)>; 4],
+    /// The level whose registers this CPU has: they are written to the save area when it lets go of them.
+    pub loaded: Option<Vmpl>,
 }
 
 /// A virtual CPU: a save area, and what the host keeps for it.
@@ -103,6 +111,8 @@ impl Seat {
     pub const EMPTY: Self = Self {
         residents: [const { None }; 4],
         next: None,
+        left: [None; 4],
+        loaded: None,
     };
 
     /// The virtual CPU of a level.
@@ -121,6 +131,35 @@ impl Seat {
         if let Some(slot) = self.residents.get_mut(usize::from(level.as_u8())) {
             *slot = resident;
         }
+    }
+
+    /// Takes a virtual CPU away, and keeps what a host keeps of it.
+    pub fn vacate(&mut self, level: Vmpl) {
+        let index = usize::from(level.as_u8());
+        let gone = self.residents.get_mut(index).and_then(Option::take);
+        if let (Some(gone), Some(left)) = (gone, self.left.get_mut(index)) {
+            *left = Some((gone.ghcb, gone.registered));
+        }
+    }
+
+    /// Notes the GHCB register of a virtual CPU that stops, and is gone already.
+    pub fn leave(&mut self, level: Vmpl, ghcb: u64) {
+        let index = usize::from(level.as_u8());
+        if self.resident(level).is_none()
+            && let Some((left, _)) = self.left.get_mut(index).and_then(Option::as_mut)
+        {
+            *left = ghcb;
+        }
+    }
+
+    /// Puts a new virtual CPU into its place, with what was kept of the one before, if there was one.
+    pub fn settle(&mut self, level: Vmpl, mut resident: Resident) {
+        self.vacate(level);
+        let left = self.left.get(usize::from(level.as_u8()));
+        if let Some((ghcb, registered)) = left.copied().flatten() {
+            (resident.ghcb, resident.registered) = (ghcb, registered);
+        }
+        self.place(level, Some(resident));
     }
 }
 
@@ -247,5 +286,31 @@ impl<M: HostMemory> HostView<'_, '_, M> {
             from = rest;
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_keeps_the_page_of_a_virtual_cpu_that_is_created_anew() {
+        let mut seat = Seat::EMPTY;
+        seat.settle(Vmpl::VMPL2, Resident::new(0x5000, 1));
+        let first = seat.resident_mut(Vmpl::VMPL2).unwrap();
+        first.registered = Some(0x9000);
+        seat.vacate(Vmpl::VMPL2);
+        // The CPU stops only then.
+        seat.leave(Vmpl::VMPL2, 0x9000);
+        assert_eq!(seat.resident(Vmpl::VMPL2), None);
+        seat.settle(Vmpl::VMPL2, Resident::new(0x6000, 1));
+        let second = seat.resident(Vmpl::VMPL2).unwrap();
+        assert_eq!((second.gpa, second.ghcb), (0x6000, 0x9000));
+        assert_eq!(second.registered, Some(0x9000));
+        seat.leave(Vmpl::VMPL2, 0xa000);
+        assert_eq!(seat.resident(Vmpl::VMPL2).unwrap().ghcb, 0x9000);
+        // Another level's is its own.
+        seat.settle(Vmpl::VMPL1, Resident::new(0x7000, 1));
+        assert_eq!(seat.resident(Vmpl::VMPL1).unwrap().ghcb, 1);
     }
 }

@@ -307,6 +307,17 @@ impl<M: HostMemory> Snp<'_, '_, M> {
         all
     }
 
+    /// Reads shared memory. Says whether all of it was there.
+    pub(super) fn get(&mut self, gpa: u64, into: &mut [u8]) -> bool {
+        let owned = self.shared.state.lock();
+        let view = HostView {
+            map: &self.shared.map,
+            rmp: &owned.rmp,
+            memory: &mut self.memory,
+        };
+        view.read(gpa, into)
+    }
+
     /// Writes to shared memory.
     pub(super) fn put(&mut self, gpa: u64, bytes: &[u8]) -> bool {
         let owned = self.shared.state.lock();

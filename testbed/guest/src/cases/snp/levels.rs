@@ -34,6 +34,14 @@ extern "C" fn lower() -> ! {
     }
 }
 
+/// What VMPL1 runs to see its GHCB register as it was.
+extern "C" fn finder() -> ! {
+    SEEN.store(rdmsr(ghcb::GHCB), Ordering::SeqCst);
+    loop {
+        let _ = request(0x16);
+    }
+}
+
 /// What VMPL1 runs where it must not succeed.
 extern "C" fn intruder() -> ! {
     write(super::FREE + (29 << 20), 1_u8);
@@ -450,6 +458,16 @@ pub(super) const CLAUSES: &[Clause] = &[
         )?;
         check("running", run(1) >> 32, 1)
     }),
+    ("one that is created anew finds its GHCB register", || {
+        area(AREA, 1, STACK, finder)?;
+        grant()?;
+        check("creation", create(AREA, 1), 0)?;
+        let _ = run(1);
+        // The answer to its last request.
+        check("the register", SEEN.load(Ordering::SeqCst), 0x17)?;
+        let gone = event(0x8000_0013, 1 << 16 | 2, 0, &[]);
+        check("destruction", gone.info1, 0)
+    }),
     (
         "a virtual CPU on a CPU that is not there is refused",
         || {
@@ -484,5 +502,10 @@ pub(in super::super) fn other_cpus() -> Result {
         start_on(id, 0, 1, another)?;
         super::super::wait("the CPU to run", || RUNS.load(Ordering::SeqCst) == id)?;
     }
-    Ok(())
+    // One that has halted for good is destroyed: another begins in the same save area, and not where the first one was.
+    let gone = event(0x8000_0013, 1 << 32 | 2, 0, &[]);
+    check("destruction", gone.info1, 0)?;
+    RUNS.store(0, Ordering::SeqCst);
+    start_on(1, 0, 1, restless)?;
+    super::super::wait("the CPU to run", || RUNS.load(Ordering::SeqCst) == 1)
 }

@@ -4,7 +4,7 @@ use super::{Clause, FREE, check, exits, own};
 use crate::bare::ghcb::{self, change, pvalidate, rmpadjust, rmpquery};
 use crate::bare::insn;
 use crate::bare::{read, write};
-use crate::layout::SHARED;
+use crate::layout::{C_BIT, SHARED};
 
 /// Bit 32: the carry flag.
 const SAME: u64 = 1 << 32;
@@ -189,6 +189,33 @@ pub(super) const CLAUSES: &[Clause] = &[
         check("its neighbour", read(large(6) + 0x2000), 21)?;
         write(SHARED + large(6) + 0x1000, 1_u64);
         check("size", pvalidate(large(6), 1, 0), SIZE_MISMATCH)
+    }),
+    ("a host shares what is used as shared and by nobody", || {
+        // Half of a large page is left private.
+        write(SHARED + large(7) + 0x1000, 0x77_u64);
+        check("memory", read(SHARED + large(7) + 0x1000), 0x77)?;
+        exits("its neighbour", insn::try_read(large(7)), 0x404)?;
+        check("change", change(large(7) + 0x1000, ghcb::PRIVATE), 0)?;
+        exits("a read", insn::try_read(large(7) + 0x1000), 0x404)
+    }),
+    (
+        "tables are private, whatever they say of themselves",
+        || {
+            let (_, tables, _) = insn::control_registers();
+            let root = tables & !C_BIT & !0xfff;
+            // A second name for all memory near, by entries without the bit, under a root without it.
+            let near: u64 = read(root);
+            write(root + 3 * 8, near & !C_BIT);
+            own(small(8))?;
+            write(small(8), 0x88_u64);
+            let seen = insn::with_cr3(root, || read((3 << 39) + small(8)));
+            write(root + 3 * 8, 0_u64);
+            check("memory", seen, 0x88)
+        },
+    ),
+    ("code is private, whatever its pages say", || {
+        insn::call_through(SHARED);
+        Ok(())
     }),
     ("what is not memory does not change hands", || {
         check(

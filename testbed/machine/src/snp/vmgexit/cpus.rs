@@ -1,7 +1,7 @@
 //! Virtual CPUs: their creation, and messages between them.
 
 use super::super::shared::Resident;
-use super::super::{Snp, shared, vmsa};
+use super::super::{PATIENCE, Snp, shared, vmsa};
 use super::first_ghcb;
 use crate::addr::PAGE;
 use crate::board::{Board, Mail};
@@ -78,10 +78,13 @@ impl<M: HostMemory> Snp<'_, '_, M> {
             ApCreation::OnInit(gpa) => (gpa, false),
             ApCreation::Destroy => {
                 if let Some(seat) = owned.seats.get_mut(index) {
-                    seat.place(level, None);
+                    seat.vacate(level);
                 }
                 drop(owned);
-                slot.post(Mail::leave(), |id| hardware.send(icr::nmi_to(id)));
+                if index != self.cpu {
+                    slot.post(Mail::leave(), |id| hardware.send(icr::nmi_to(id)));
+                    self.wait_for_area(index, level);
+                }
                 return Reply::DONE;
             }
         };
@@ -96,7 +99,7 @@ impl<M: HostMemory> Snp<'_, '_, M> {
         let Some(seat) = owned.seats.get_mut(index) else {
             return refused;
         };
-        seat.place(level, Some(Resident::new(gpa, first_ghcb())));
+        seat.settle(level, Resident::new(gpa, first_ghcb()));
         if index != self.cpu || !now {
             seat.next = Some(level);
         }
@@ -105,6 +108,19 @@ impl<M: HostMemory> Snp<'_, '_, M> {
             slot.post(Mail::created(), |id| hardware.send(icr::nmi_to(id)));
         }
         Reply::DONE
+    }
+
+    /// Waits until a CPU has written the registers of a level to their save area: after that, the page is the guest's to fill anew.
+    fn wait_for_area(&self, index: usize, level: Vmpl) {
+        for _ in 0..PATIENCE {
+            let owned = self.shared.state.lock();
+            let seat = owned.seats.get(index);
+            if seat.is_none_or(|seat| seat.loaded != Some(level)) {
+                return;
+            }
+            drop(owned);
+            core::hint::spin_loop();
+        }
     }
 
     /// The list of APIC ids, if there is room for it.

@@ -7,6 +7,7 @@ use crate::board::Board;
 use crate::devices;
 use crate::ending::Ending;
 use crate::exit::Io;
+use crate::fw_cfg::{FwCfg, Order, Transfer, Written};
 use crate::personality::Hardware;
 use crate::phys::HostMemory;
 use svsm_sim::fault::Fault;
@@ -55,14 +56,14 @@ impl<M: HostMemory> Snp<'_, '_, M> {
         };
         let Some((count, buffer)) = io.string else {
             if io.input {
-                let value = self.untrue(devices::input(&access, hardware).into());
+                let value = self.untrue(self.port_in(&access, hardware).into());
                 let mask = u32::MAX >> (32 - 8 * u32::from(io.size.clamp(1, 4)));
                 return Ok(Reply {
                     rax: Some(value & u64::from(mask)),
                     ..Reply::DONE
                 });
             }
-            devices::output(&access, io.value, hardware)?;
+            self.port_out(&access, io.value, hardware)?;
             return Ok(Reply::DONE);
         };
         // Not more than the buffer holds: that was checked.
@@ -70,7 +71,7 @@ impl<M: HostMemory> Snp<'_, '_, M> {
             let size = u64::from(io.size);
             let at = buffer + element * size;
             if io.input {
-                let value = devices::input(&access, hardware);
+                let value = self.port_in(&access, hardware);
                 let value = self.untrue(value.into()).to_le_bytes();
                 let bytes = value.get(..usize::from(io.size)).unwrap_or_default();
                 if !self.put(gpa.wrapping_add(at), bytes) {
@@ -82,10 +83,64 @@ impl<M: HostMemory> Snp<'_, '_, M> {
                 for (to, from) in word.iter_mut().zip(bytes) {
                     *to = *from;
                 }
-                devices::output(&access, u32::from_le_bytes(word), hardware)?;
+                self.port_out(&access, u32::from_le_bytes(word), hardware)?;
             }
         }
         Ok(Reply::DONE)
+    }
+
+    fn port_in(&self, access: &Io, hardware: &mut impl Hardware) -> u32 {
+        let mut fw_cfg = self.shared.fw_cfg.lock();
+        let own = fw_cfg.input(access.port, access.size, hardware);
+        drop(fw_cfg);
+        own.unwrap_or_else(|| devices::input(access, hardware))
+    }
+
+    fn port_out(
+        &mut self,
+        access: &Io,
+        value: u32,
+        hardware: &mut impl Hardware,
+    ) -> Result<(), Ending> {
+        let shared = self.shared;
+        let mut fw_cfg = shared.fw_cfg.lock();
+        match fw_cfg.output(access.port, access.size, value, hardware) {
+            Written::NotOurs => {
+                drop(fw_cfg);
+                devices::output(access, value, hardware)
+            }
+            Written::Done => Ok(()),
+            Written::Transfer(Transfer { at }) => {
+                self.transfer(at, &mut fw_cfg, hardware);
+                Ok(())
+            }
+        }
+    }
+
+    /// Carries what a device would write to memory, into memory that is shared. Of what is not shared nothing becomes known.
+    fn transfer(&mut self, at: u64, fw_cfg: &mut FwCfg, hardware: &mut impl Hardware) {
+        let mut bytes = [0; Order::BYTES];
+        if !self.get(at, &mut bytes) {
+            return;
+        }
+        let order = Order::parse(&bytes);
+        let mut is_good = fw_cfg.begin(&order, hardware);
+        if is_good && order.reads() {
+            let mut chunk = [0; 512];
+            let mut done = 0;
+            while is_good && done < order.bytes {
+                let count = usize::try_from(order.bytes - done).unwrap_or(chunk.len());
+                let count = count.min(chunk.len());
+                let part = chunk.get_mut(..count).unwrap_or_default();
+                fw_cfg.read(part, hardware);
+                is_good = self.put(order.address.wrapping_add(done.into()), part);
+                done = done.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+            }
+        } else if is_good && order.skips() {
+            fw_cfg.skip(order.bytes, hardware);
+        }
+        let end = if is_good { Order::DONE } else { Order::FAILED };
+        self.put(at, &end);
     }
 
     /// Writes an MSR. Says whether it was one.

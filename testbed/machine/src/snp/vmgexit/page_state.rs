@@ -116,7 +116,8 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
             Some(number) => list.header() & !0xffff | u64::from(number),
             None => list.header(),
         };
-        self.put(gpa.wrapping_add(buffer), &header.to_le_bytes());
+        let [a, b, c, d, ..] = header.to_le_bytes();
+        self.put(gpa.wrapping_add(buffer), &[a, b, c, d]);
         if stale {
             self.leave_all(board, hardware);
         }
@@ -194,6 +195,13 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         owned
             .forget(gpa, size, self.shared.encryption, &mut self.memory)
             .ok()
+    }
+
+    /// A page that the guest uses as shared without having asked for it. `None`: it cannot be; otherwise whether other CPUs may
+    /// know it as it was.
+    pub(in super::super) fn share(&mut self, gpa: u64, owned: &mut Ownership<'m>) -> Option<bool> {
+        let page = gpa & !(PAGE - 1);
+        self.take(page, self.home(page)?, owned)
     }
 
     /// A page back from the guest.
