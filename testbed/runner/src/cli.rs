@@ -170,6 +170,23 @@ pub(crate) struct GuestArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) append: Option<String>,
 
+    /// A kernel that the host has for firmware which the guest starts with: it finds it by fw_cfg (SEV-SNP)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+
+    /// The RAM disk to that kernel
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub(crate) initrd: Option<PathBuf>,
+
+    /// The command line to that kernel
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "kernel",
+        allow_hyphen_values = true
+    )]
+    pub(crate) kernel_append: Option<String>,
+
     /// A word for the software machine's own command line; may be given several times
     #[arg(long, value_name = "WORD")]
     pub(crate) machine_arg: Vec<String>,

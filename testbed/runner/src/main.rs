@@ -126,6 +126,15 @@ fn configure(args: &GuestArgs, images: Images, endless: bool) -> Run {
     if let Some(text) = &args.append {
         run = run.command_line(text);
     }
+    if let Some(file) = &args.kernel {
+        run = run.kernel(file);
+    }
+    if let Some(file) = &args.initrd {
+        run = run.initrd(file);
+    }
+    if let Some(text) = &args.kernel_append {
+        run = run.kernel_command_line(text);
+    }
     run = args.expect.iter().fold(run, Run::expect);
     run = args.machine_arg.iter().fold(run, Run::machine_arg);
     args.qemu_arg.iter().fold(run, Run::qemu_arg)

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::run::{Machine, Platform};
+use crate::run::{Machine, Offer, Platform};
 use crate::{Error, Result};
 
 /// What is started when nothing else is named.
@@ -150,6 +150,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) gdb_machine: Option<u16>,
     pub(crate) machine_args: &'a [String],
     pub(crate) command_line: Option<&'a str>,
+    pub(crate) offer: &'a Offer,
     pub(crate) qemu_args: &'a [OsString],
 }
 
@@ -221,6 +222,7 @@ pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
                 settings.machine_elf.unwrap_or(Path::new("")).into(),
             ]);
             args.extend(["-initrd".into(), settings.image.into()]);
+            args.extend(offered(settings.offer));
         }
         Machine::Bare => {
             add(&["-machine", "q35,igvm-cfg=igvm0", "-cpu", "max"]);
@@ -245,6 +247,27 @@ pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
         add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
     }
     args.extend(settings.qemu_args.iter().cloned());
+    args
+}
+
+/// Files that the software machine shows firmware under the keys of a kernel: QEMU's own are those of the software machine.
+fn offered(offer: &Offer) -> Vec<OsString> {
+    let file = |name: &str, path: &Path| {
+        let mut value = OsString::from(format!("name=opt/svsm/{name},file="));
+        value.push(escape_commas(path));
+        ["-fw_cfg".into(), value]
+    };
+    let mut args = Vec::new();
+    for (name, path) in [("kernel", &offer.kernel), ("initrd", &offer.initrd)] {
+        args.extend(path.iter().flat_map(|path| file(name, path)));
+    }
+    if let Some(text) = &offer.command_line {
+        let text = text.replace(',', ",,");
+        args.extend([
+            "-fw_cfg".into(),
+            format!("name=opt/svsm/cmdline,string={text}").into(),
+        ]);
+    }
     args
 }
 
@@ -302,6 +325,13 @@ mod tests {
             gdb_machine: None,
             machine_args: &[],
             command_line: None,
+            offer: const {
+                &Offer {
+                    kernel: None,
+                    initrd: None,
+                    command_line: None,
+                }
+            },
             qemu_args: &[],
         }
     }
@@ -352,6 +382,27 @@ mod tests {
             !without.contains("gdb") && without.contains("-smp 2 "),
             "{without}"
         );
+    }
+
+    #[test]
+    fn firmware_is_offered_a_kernel_that_is_not_the_machines() {
+        let offer = Offer {
+            kernel: Some("vm,linuz".into()),
+            initrd: Some("disk".into()),
+            command_line: Some("console=ttyS0,115200".to_owned()),
+        };
+        let line = joined(&Settings {
+            offer: &offer,
+            ..settings(Machine::L0)
+        });
+        for word in [
+            "-kernel l0.elf ",
+            "-fw_cfg name=opt/svsm/kernel,file=vm,,linuz",
+            "-fw_cfg name=opt/svsm/initrd,file=disk",
+            "-fw_cfg name=opt/svsm/cmdline,string=console=ttyS0,,115200",
+        ] {
+            assert!(line.contains(word), "{word} in {line}");
+        }
     }
 
     #[test]

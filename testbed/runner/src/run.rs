@@ -94,8 +94,17 @@ pub struct Run {
     stop_when_expected: bool,
     machine_args: Vec<String>,
     command_line: Option<String>,
+    offer: Offer,
     qemu_args: Vec<OsString>,
     cancel: Cancel,
+}
+
+/// What the host has for firmware that the guest starts with.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Offer {
+    pub(crate) kernel: Option<PathBuf>,
+    pub(crate) initrd: Option<PathBuf>,
+    pub(crate) command_line: Option<String>,
 }
 
 /// The most CPUs that the software machine can have.
@@ -127,6 +136,7 @@ impl Run {
             stop_when_expected: false,
             machine_args: Vec::new(),
             command_line: None,
+            offer: Offer::default(),
             qemu_args: Vec::new(),
             cancel: Cancel::default(),
         }
@@ -238,6 +248,25 @@ impl Run {
         self
     }
 
+    /// The kernel that the host has for firmware which the guest starts with, as QEMU's `-kernel`: firmware finds it by fw_cfg.
+    /// SEV-SNP only; the image does not see it, and nobody measures it.
+    pub fn kernel(mut self, file: impl Into<PathBuf>) -> Self {
+        self.offer.kernel = Some(file.into());
+        self
+    }
+
+    /// The RAM disk to that kernel.
+    pub fn initrd(mut self, file: impl Into<PathBuf>) -> Self {
+        self.offer.initrd = Some(file.into());
+        self
+    }
+
+    /// The command line to that kernel.
+    pub fn kernel_command_line(mut self, text: impl Into<String>) -> Self {
+        self.offer.command_line = Some(text.into());
+        self
+    }
+
     /// The text that the software machine puts into the image's command-line parameter.
     pub fn command_line(mut self, text: impl Into<String>) -> Self {
         self.command_line = Some(text.into());
@@ -274,6 +303,14 @@ impl Run {
             .filter(|_| self.machine == Machine::L0)
         {
             fs::File::open(elf).map_err(Error::unreadable(elf, "software machine"))?;
+        }
+        for (file, wanted_as) in [
+            (&self.offer.kernel, "kernel"),
+            (&self.offer.initrd, "RAM disk"),
+        ] {
+            if let Some(file) = file {
+                fs::File::open(file).map_err(Error::unreadable(file, wanted_as))?;
+            }
         }
         let version = qemu::check_version(&self.qemu)?;
         if self.machine == Machine::Bare {
@@ -328,6 +365,7 @@ impl Run {
             gdb_machine: self.gdb_machine,
             machine_args,
             command_line: self.command_line.as_deref(),
+            offer: &self.offer,
             qemu_args: &self.qemu_args,
         }
     }
@@ -373,6 +411,13 @@ impl Run {
         }
         self.faults.check(self.platform)?;
         let only_l0 = !self.machine_words().is_empty() || self.command_line.is_some();
+        let is_offered = self.offer != Offer::default();
+        if is_offered && (self.machine, self.platform) != (Machine::L0, Platform::Snp) {
+            return bad("to offer firmware a kernel takes the software machine, and SEV-SNP");
+        }
+        if self.offer.kernel.is_none() && is_offered {
+            return bad("a RAM disk and a command line for firmware take a kernel with them");
+        }
         if self.machine == Machine::Bare && only_l0 {
             return bad("words for the software machine take the software machine");
         }
