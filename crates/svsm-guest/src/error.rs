@@ -41,6 +41,10 @@ pub enum Error {
     NotFirmware,
     /// The firmware's table, or the list that it leads to, does not add up.
     FirmwareTable,
+    /// The firmware cannot start as a guest of SEV-SNP.
+    NotForSnp,
+    /// The firmware has no place for an SVSM's calling area.
+    KnowsNoSvsm,
     /// The firmware asks for memory of a type that nobody knows.
     SectionType(u32),
     /// The firmware asks for memory here that is not whole pages below 4 GiB, or overlaps other memory of it.
@@ -79,6 +83,8 @@ impl fmt::Display for Error {
             Self::Processors(count) => write!(f, "{count} processors are not possible"),
             Self::NotFirmware => f.write_str("the file is no guest firmware (OVMF)"),
             Self::FirmwareTable => f.write_str("the firmware's table does not add up"),
+            Self::NotForSnp => f.write_str("the firmware cannot start on SEV-SNP"),
+            Self::KnowsNoSvsm => f.write_str("the firmware cannot start below an SVSM"),
             Self::SectionType(kind) => {
                 write!(f, "the firmware asks for memory of unknown type {kind:#x}")
             }

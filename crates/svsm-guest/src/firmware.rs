@@ -166,6 +166,21 @@ impl<'a> Firmware<'a> {
         Ok(firmware)
     }
 
+    /// Checks an image that is to start below an SVSM.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse); [`Error::NotForSnp`] and [`Error::KnowsNoSvsm`] for firmware that lacks what it takes.
+    pub fn for_svsm(file: &'a [u8]) -> Result<Self> {
+        let firmware = Self::parse(file)?;
+        if !firmware.is_for_snp() {
+            return Err(Error::NotForSnp);
+        }
+        if !firmware.knows_svsm() {
+            return Err(Error::KnowsNoSvsm);
+        }
+        Ok(firmware)
+    }
+
     fn check_sections(&self) -> Result<()> {
         let bytes = self.section_bytes()?;
         let sections = || bytes.chunks_exact(SECTION).map(Section::parse);

@@ -127,7 +127,8 @@ pub fn build_with(
         return Err(Error::TooLarge);
     }
     let pages = pages::pages(&plan, &targets, &programs, &archive)?;
-    let bytes = directives::write(manifest, options.loader, &targets, &plan, &pages)?;
+    let guest = files.guest_memory()?;
+    let bytes = directives::write(manifest, options.loader, &targets, &plan, &pages, guest)?;
 
     // Figures come from the file itself, read as a stranger would.
     let launch_pages = launch_pages(&bytes)?;

@@ -145,30 +145,44 @@ pub struct Service {
     pub elf: PathBuf,
 }
 
-/// A Linux kernel that the SVSM starts below itself. Its files travel in the archive.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+/// What the SVSM starts below itself: a Linux kernel, or firmware (OVMF), which brings its own kernel. The files travel in the
+/// archive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Guest {
     /// The kernel, a `bzImage`.
-    pub kernel: PathBuf,
+    pub kernel: Option<PathBuf>,
     /// The initial RAM disk.
-    #[serde(default)]
     pub initrd: Option<PathBuf>,
     /// The kernel's command line.
-    #[serde(default)]
     pub command_line: String,
+    /// Firmware, which knows SEV-SNP and looks for an SVSM; instead of a kernel.
+    pub firmware: Option<PathBuf>,
 }
 
 impl Guest {
     /// A guest of a kernel alone.
     #[must_use]
-    pub const fn new(kernel: PathBuf) -> Self {
+    pub fn of_kernel(kernel: PathBuf) -> Self {
         Self {
-            kernel,
-            initrd: None,
-            command_line: String::new(),
+            kernel: Some(kernel),
+            ..Self::default()
         }
+    }
+
+    /// A guest that starts with firmware.
+    #[must_use]
+    pub fn of_firmware(firmware: PathBuf) -> Self {
+        Self {
+            firmware: Some(firmware),
+            ..Self::default()
+        }
+    }
+
+    fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let files = [&mut self.kernel, &mut self.initrd, &mut self.firmware];
+        files.into_iter().flatten()
     }
 }
 
@@ -401,10 +415,7 @@ impl Manifest {
 
     fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let services = self.services.iter_mut().map(|service| &mut service.elf);
-        let guest = self
-            .guest
-            .iter_mut()
-            .flat_map(|guest| [&mut guest.kernel].into_iter().chain(&mut guest.initrd));
+        let guest = self.guest.iter_mut().flat_map(Guest::files_mut);
         [&mut self.svsm.elf, &mut self.stage2.elf]
             .into_iter()
             .chain(services)

@@ -174,6 +174,19 @@ fn every_rule_names_its_key_and_line() {
             "7:1: snp.policy: bit 17 must be set in a guest policy, and is not in 0x10000",
         ),
         (
+            with("[guest]\nkernel = \"vmlinuz\"\nfirmware = \"OVMF.fd\"\n"),
+            "6:2: guest: takes a kernel or firmware: one of them, and not both",
+        ),
+        (
+            with("[guest]\ncommand_line = \"quiet\"\n"),
+            "6:2: guest: takes a kernel or firmware: one of them, and not both",
+        ),
+        (
+            with("[guest]\nfirmware = \"OVMF.fd\"\ninitrd = \"initrd.img\"\n"),
+            "8:1: guest.initrd: is nothing that firmware takes from the image: leave out initrd and \
+             command_line",
+        ),
+        (
             with("[[required_memory]]\nbase = 0\nsize = 1\n"),
             "8:1: required_memory[0].size: 0x1 is not a multiple of the page size, 0x1000",
         ),

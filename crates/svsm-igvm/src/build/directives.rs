@@ -27,13 +27,14 @@ const MAX_REQUIRED_BYTES: u64 = 1 << 31;
 /// where an offset does not fit.
 pub(super) const MAX_PAGES: u64 = (1 << 31) / (PAGE_BYTES + 32);
 
-/// Writes the file; `pages` are at most [`MAX_PAGES`].
+/// Writes the file; `pages` are at most [`MAX_PAGES`], and `guest` is where the guest's firmware goes.
 pub(super) fn write(
     manifest: &Manifest,
     loader: Loader,
     targets: &[Target],
     plan: &Plan,
     pages: &[Page],
+    guest: Option<(u64, u64)>,
 ) -> Result<Vec<u8>> {
     let all = targets.iter().fold(0, |mask, target| mask | target.mask());
     let mut directives = Vec::new();
@@ -46,6 +47,9 @@ pub(super) fn write(
     )?;
     for memory in &manifest.required_memory {
         require(&mut directives, all, memory.base, memory.size.bytes())?;
+    }
+    if let (Some((base, bytes)), true) = (guest, targets.contains(&Target::Snp)) {
+        require(&mut directives, Target::Snp.mask(), base, bytes)?;
     }
     deposit(&mut directives, all, plan)?;
     directives.extend(pages.iter().map(|page| {

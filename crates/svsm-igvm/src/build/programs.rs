@@ -4,6 +4,7 @@ use core::ops::Range;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use svsm_guest::firmware::Firmware;
 use svsm_stage2::layout;
 
 use crate::archive;
@@ -37,6 +38,7 @@ pub(crate) struct Files {
 const GUEST_KERNEL: &str = "guest.kernel";
 const GUEST_INITRD: &str = "guest.initrd";
 const GUEST_COMMAND_LINE: &str = "guest.command-line";
+const GUEST_FIRMWARE: &str = "guest.firmware";
 
 impl Files {
     pub(super) fn read(
@@ -64,6 +66,16 @@ impl Files {
             },
         })
     }
+
+    /// Where the guest's firmware wants to be, if it starts with firmware: an address and bytes.
+    pub(super) fn guest_memory(&self) -> Result<Option<(u64, u64)>> {
+        let is_firmware = |(name, _): &&(&str, File)| *name == GUEST_FIRMWARE;
+        let Some((_, file)) = self.guest.iter().find(is_firmware) else {
+            return Ok(None);
+        };
+        let firmware = Firmware::for_svsm(&file.bytes).map_err(Error::Guest)?;
+        Ok(Some((firmware.base(), file.bytes.len() as u64)))
+    }
 }
 
 /// The files of a guest, by the names that the SVSM looks for.
@@ -71,9 +83,18 @@ fn guest_files(
     guest: &Guest,
     read: &mut impl FnMut(&Path) -> Result<File>,
 ) -> Result<Vec<(&'static str, File)>> {
-    let mut files = vec![(GUEST_KERNEL, read(&guest.kernel)?)];
-    if let Some(initrd) = &guest.initrd {
-        files.push((GUEST_INITRD, read(initrd)?));
+    let mut files = Vec::new();
+    for (name, path) in [
+        (GUEST_KERNEL, &guest.kernel),
+        (GUEST_INITRD, &guest.initrd),
+        (GUEST_FIRMWARE, &guest.firmware),
+    ] {
+        if let Some(path) = path {
+            files.push((name, read(path)?));
+        }
+    }
+    if guest.firmware.is_some() {
+        return Ok(files);
     }
     let command_line = File {
         path: PathBuf::new(),

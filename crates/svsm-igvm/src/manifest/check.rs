@@ -84,6 +84,10 @@ pub enum ManifestFault {
         /// The name.
         name: String,
     },
+    /// A guest starts with a kernel or with firmware, and this one has both or neither.
+    GuestStart,
+    /// Firmware gets its RAM disk and its command line from elsewhere.
+    FirmwareAlone,
     /// The first service is not called `init`.
     InitNotFirst {
         /// What it is called.
@@ -129,6 +133,12 @@ impl fmt::Display for ManifestFault {
                  A-Z a-z 0-9 - _ . and does not start with a full stop"
             ),
             Self::ReservedName { name } => write!(f, "\"{name}\" is the name of no service"),
+            Self::GuestStart => {
+                f.write_str("takes a kernel or firmware: one of them, and not both")
+            }
+            Self::FirmwareAlone => f.write_str(
+                "is nothing that firmware takes from the image: leave out initrd and command_line",
+            ),
             Self::InitNotFirst { name } => {
                 write!(f, "the first service must be \"init\", not \"{name}\"")
             }
@@ -161,6 +171,7 @@ impl Manifest {
             return Err(at("archive.staging_base", fault));
         }
         self.check_services()?;
+        self.check_guest()?;
         for (key, area) in self.parameters.wanted() {
             let key = format!("parameters.{key}");
             check_pages(&key, area.size)?;
@@ -228,6 +239,26 @@ impl Manifest {
             let range = check_range(&base_key, &size_key, memory.base, memory.size)?;
             if range.start < svsm.end && svsm.start < range.end {
                 return Err(at(base_key, ManifestFault::OverlapsSvsm));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_guest(&self) -> Result<()> {
+        let Some(guest) = &self.guest else {
+            return Ok(());
+        };
+        if guest.kernel.is_some() == guest.firmware.is_some() {
+            return Err(at("guest", ManifestFault::GuestStart));
+        }
+        if guest.firmware.is_some() {
+            for (is_there, key) in [
+                (guest.initrd.is_some(), "guest.initrd"),
+                (!guest.command_line.is_empty(), "guest.command_line"),
+            ] {
+                if is_there {
+                    return Err(at(key, ManifestFault::FirmwareAlone));
+                }
             }
         }
         Ok(())
