@@ -1,12 +1,15 @@
-//! The guest below us: a Linux kernel that came with the image, at a level that cannot reach the SVSM's memory.
+//! The guest below us: a Linux kernel or firmware that came with the image, at a level that cannot reach the SVSM's memory.
 
+mod firmware; // the start of firmware
+mod kernel; // the start of a kernel
 mod launch; // before its first instruction
 mod memory; // what it has, and how we reach it
 
 use alloc::vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use svsm_platform::addr::GpaRange;
+use svsm_guest::firmware::Firmware;
+use svsm_platform::addr::{Gpa, GpaRange};
 use svsm_platform::claim::Claim;
 use svsm_platform::irq::LocalIrq;
 use svsm_platform::level::Vmpl;
@@ -31,6 +34,12 @@ use crate::user::endpoint;
 use crate::{areas, evidence, smp, user};
 use memory::{MAX_REGIONS, Machine, Map};
 
+/// What the files of a guest are called in the archive.
+const KERNEL: &str = "guest.kernel";
+const INITRD: &str = "guest.initrd";
+const COMMAND_LINE: &str = "guest.command-line";
+const FIRMWARE: &str = "guest.firmware";
+
 /// The guest's level.
 pub(crate) const LEVEL: Vmpl = Vmpl::Vmpl2;
 
@@ -54,7 +63,7 @@ static IS_DUE: AtomicBool = AtomicBool::new(false);
 /// Why there is no guest.
 #[derive(Clone, Copy, Debug, defmt::Format)]
 pub(crate) enum Failure {
-    /// The image has no kernel, or not all that a guest needs.
+    /// The image has no kernel and no firmware, or not all that a guest needs.
     NoKernel,
     /// The parts do not fit into the guest's memory.
     Layout(svsm_guest::Error),
@@ -68,14 +77,20 @@ pub(crate) enum Failure {
     Image(svsm_stage2::Error),
 }
 
-/// Learns what a guest would be made of. Without a kernel in the image, or without levels, there is none.
+/// Learns what a guest would be made of. Without a kernel or firmware in the image, or without levels, there is none.
 ///
 /// # Errors
-/// There is a kernel, and not what else it takes.
+/// There is one of them, and not what else it takes.
 pub(crate) fn survey(handoff: &Handoff) -> Result<(), Failure> {
-    if !machine::is_snp() || user::file("guest.kernel").is_none() {
+    let firmware = user::file(FIRMWARE);
+    if !machine::is_snp() || firmware.or_else(|| user::file(KERNEL)).is_none() {
         return Ok(());
     }
+    let firmware = firmware.map(Firmware::for_svsm).transpose();
+    let firmware = firmware.map_err(Failure::Layout)?;
+    let home = firmware.and_then(|firmware| {
+        GpaRange::new(Gpa::new(firmware.base())?, firmware.bytes().len() as u64)
+    });
     let area = handoff
         .parameter(Parameter::MemoryMap)
         .ok_or(Failure::NoKernel)?;
@@ -91,7 +106,7 @@ pub(crate) fn survey(handoff: &Handoff) -> Result<(), Failure> {
     let secrets = handoff.secrets.ok_or(Failure::NoKernel)?;
     evidence::set_up(launch::bytes(secrets)).map_err(Failure::Evidence)?;
     let _ = FACTS.set(Facts {
-        map: Map::new(map.regions(), handoff.svsm),
+        map: Map::new(map.regions(), handoff.svsm, home),
         svsm: handoff.svsm,
         loaded: loaded.ok_or(Failure::NoKernel)?,
         secrets,

@@ -32,11 +32,17 @@ pub(super) const MAX_REGIONS: usize = 32;
 pub(super) struct Map {
     regions: [MemoryRegion; MAX_REGIONS],
     svsm: GpaRange,
+    /// Where the guest's firmware lies, if it has one: the image asks for memory there, and no map shows it.
+    firmware: Option<GpaRange>,
 }
 
 impl Map {
-    /// The machine's memory without the SVSM's.
-    pub(super) fn new(regions: &[MemoryRegion], svsm: GpaRange) -> Self {
+    /// The machine's memory without the SVSM's, and with that of the guest's firmware.
+    pub(super) fn new(
+        regions: &[MemoryRegion],
+        svsm: GpaRange,
+        firmware: Option<GpaRange>,
+    ) -> Self {
         let mut kept = [MemoryRegion::NONE; MAX_REGIONS];
         for (to, from) in kept.iter_mut().zip(regions) {
             *to = *from;
@@ -44,6 +50,7 @@ impl Map {
         Self {
             regions: kept,
             svsm,
+            firmware,
         }
     }
 
@@ -62,7 +69,8 @@ impl GuestMap for Map {
         if self.svsm.contains_range(&range) {
             return Some(Owner::Svsm);
         }
-        let guests = self.ranges().any(|ram| ram.contains_range(&range));
+        let mut ranges = self.ranges().chain(self.firmware);
+        let guests = ranges.any(|ram| ram.contains_range(&range));
         (guests && !range.overlaps(&self.svsm)).then_some(Owner::Guest)
     }
 }
@@ -143,6 +151,15 @@ impl Machine {
             Err(_) => self.0.make_private(range)?,
         }
         self.hand_over(range, level)
+    }
+
+    /// Gives a page that came with the image up, cleared: it is as memory that nobody has taken into use yet. One that is not in
+    /// use stays as it is.
+    pub(super) fn give_up(&mut self, page: Gpa) -> Result<(), Error> {
+        if self.clear(page, PageSize::Size4K).is_err() {
+            return Ok(());
+        }
+        self.0.validate(page, RmpSize::Size4K, false)
     }
 
     /// Clears a range, and gives it to `level` and those below it.
