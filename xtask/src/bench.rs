@@ -101,6 +101,7 @@ impl Bench {
             kernel: self.caller.clone(),
             initrd: None,
             command_line: command_line.to_owned(),
+            firmware: None,
         };
         let image = firmware::image(&self.programs, Loader::Machine, false, Some(&guest))?;
         // The next such image has the same name.

@@ -1,7 +1,7 @@
 //! `cargo xtask boot`: the firmware, its image, and a run of it.
 
 use crate::firmware::{self, Guest, Programs};
-use crate::linux::Lab;
+use crate::linux::{Lab, ovmf};
 use crate::setup::{self, Bare, Install};
 use crate::{proc, ui, workspace};
 use anyhow::{Context, Result};
@@ -26,6 +26,7 @@ Examples:
   cargo xtask boot --no-guest --smp 4 --memory 1G
   cargo xtask boot --caller 'services tpm'             # a guest that uses the TPM, instead of Linux
   cargo xtask boot --kernel vmlinuz --initrd initrd.img --guest-append 'console=ttyS0'
+  cargo xtask boot --firmware debian                   # OVMF below the SVSM, and Linux by it
   cargo xtask boot --platform native --log json --timeout 30
   cargo xtask boot --no-guest --debug-image --gdb 1234
   cargo xtask boot --image some.igvm")]
@@ -61,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     append: Option<String>,
     /// The SVSM alone, without a guest below it.
-    #[arg(long, conflicts_with_all = ["kernel", "initrd", "guest_append", "caller"])]
+    #[arg(long, conflicts_with_all = ["kernel", "initrd", "guest_append", "caller", "firmware"])]
     no_guest: bool,
     /// Start the small guest that calls all services below the SVSM, instead of Linux; these words say what it does:
     /// `services`, `tpm`, `hostile=N` calls with `seed=S` before it, `figures`.
@@ -73,6 +74,9 @@ pub(crate) struct Args {
     /// With this initial RAM disk, instead of one that checks the guest.
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
+    /// Start this firmware below the SVSM (OVMF; `debian` fetches Debian's), which gets the kernel from the host.
+    #[arg(long, value_name = "FILE", conflicts_with = "caller")]
+    firmware: Option<PathBuf>,
     /// More for the guest kernel's command line.
     #[arg(long, value_name = "TEXT", default_value = "")]
     guest_append: String,
@@ -123,16 +127,21 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
             kernel: programs.build_caller(&bare, scratch.path())?,
             initrd: None,
             command_line: words.clone(),
+            firmware: None,
         }),
         _ => None,
     };
     let lab = (has_guest && caller.is_none())
         .then(|| Lab::build(args.kernel.clone(), args.initrd.clone()))
         .transpose()?;
-    let guest = match &lab {
+    let mut guest = match &lab {
         Some(lab) => Some(lab.files(&args.guest_append)?),
         None => caller,
     };
+    if let (Some(guest), Some(firmware)) = (&mut guest, &args.firmware) {
+        guest.name = "ovmf";
+        guest.firmware = Some(ovmf::find(firmware)?);
+    }
     let (image, symbols) = match &args.image {
         Some(image) => (image.clone(), None),
         None => {
@@ -173,6 +182,13 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         memory,
         "--summary",
     ]);
+    if let Some(guest) = guest.as_ref().filter(|guest| guest.firmware.is_some()) {
+        run.arg("--kernel").arg(&guest.kernel);
+        if let Some(initrd) = &guest.initrd {
+            run.arg("--initrd").arg(initrd);
+        }
+        run.args(["--kernel-append", &guest.command_line]);
+    }
     let expected = match &lab {
         Some(lab) => lab.expected(),
         None => args.caller.as_ref().and(Some("caller: done")),

@@ -130,6 +130,21 @@ pub(crate) struct Guest {
     pub(crate) initrd: Option<PathBuf>,
     /// The kernel's command line.
     pub(crate) command_line: String,
+    /// What is started instead, and gets the kernel from the host: firmware.
+    pub(crate) firmware: Option<PathBuf>,
+}
+
+impl Guest {
+    /// What of it goes into the image.
+    fn manifest(&self) -> svsm_igvm::manifest::Guest {
+        if let Some(firmware) = &self.firmware {
+            return svsm_igvm::manifest::Guest::of_firmware(firmware.clone());
+        }
+        let mut guest = svsm_igvm::manifest::Guest::of_kernel(self.kernel.clone());
+        guest.initrd.clone_from(&self.initrd);
+        guest.command_line.clone_from(&self.command_line);
+        guest
+    }
 }
 
 /// Adds a guest to an image: its files, room for them, and the memory in which old firmware would lie.
@@ -141,15 +156,13 @@ fn take_guest(manifest: &mut Manifest, guest: &Guest) -> Result<()> {
             .with_context(|| format!("cannot read {}", path.display()))?
             .len())
     };
-    let mut files = bytes(&guest.kernel)?;
-    if let Some(initrd) = &guest.initrd {
-        files += bytes(initrd)?;
+    let wanted = guest.manifest();
+    let mut files = 0;
+    for file in [&wanted.kernel, &wanted.initrd, &wanted.firmware] {
+        files += file.as_deref().map(bytes).transpose()?.unwrap_or(0);
     }
     let own = manifest.svsm.size.bytes();
     manifest.svsm.size = Size::new((own + files).next_multiple_of(LARGE));
-    let mut wanted = svsm_igvm::manifest::Guest::new(guest.kernel.clone());
-    wanted.initrd.clone_from(&guest.initrd);
-    wanted.command_line.clone_from(&guest.command_line);
     manifest.guest = Some(wanted);
     // Kernels without EFI look there for what a BIOS left, by private accesses.
     manifest.required_memory.push(RequiredMemory {

@@ -3,6 +3,7 @@
 mod cpio; // an initial RAM disk
 mod facts; // what a guest said, and whether it is true
 mod kernel; // Debian's
+pub(crate) mod ovmf; // Debian's firmware for guests
 mod tpm; // with a TPM and tpm2-tools
 
 use crate::firmware::{self, Programs};
@@ -70,6 +71,8 @@ pub(crate) enum Platform {
     Snp,
     /// AMD SEV-SNP, the guest at VMPL2 below the reference firmware.
     Svsm,
+    /// The same, started by OVMF instead of by the reference firmware.
+    Ovmf,
 }
 
 impl Platform {
@@ -77,7 +80,7 @@ impl Platform {
     const fn level(self) -> u32 {
         match self {
             Self::Plain | Self::Snp => 0,
-            Self::Svsm => 2,
+            Self::Svsm | Self::Ovmf => 2,
         }
     }
 
@@ -87,6 +90,7 @@ impl Platform {
             Self::Plain => "plain",
             Self::Snp => "SNP",
             Self::Svsm => "SNP below the SVSM",
+            Self::Ovmf => "SNP below the SVSM, by OVMF",
         }
     }
 }
@@ -99,6 +103,7 @@ pub(crate) const SIZES: &[(Platform, u32)] = &[
     (Platform::Snp, 2),
     (Platform::Svsm, 1),
     (Platform::Svsm, 2),
+    (Platform::Ovmf, 2),
 ];
 
 /// Brings a kernel, if there is none yet.
@@ -281,6 +286,7 @@ impl Lab {
             kernel,
             initrd: Some(initrd),
             command_line: command_line.trim().to_owned(),
+            firmware: None,
         })
     }
 
@@ -295,7 +301,7 @@ impl Lab {
         let (image, machine) = match guest.platform {
             Platform::Plain => (ImagePlatform::Native, MachinePlatform::Native),
             Platform::Snp => (ImagePlatform::Snp, MachinePlatform::Snp),
-            Platform::Svsm => return self.run_below(guest),
+            Platform::Svsm | Platform::Ovmf => return self.run_below(guest),
         };
         let bytes = svsm_igvm::linux(&Linux {
             kernel: &self.kernel,
@@ -329,7 +335,11 @@ impl Lab {
 impl Lab {
     /// The guest below the reference firmware.
     fn run_below(&self, guest: &Guest<'_>) -> Result<(Run, Option<LaunchDigest>)> {
-        let files = self.files(guest.append)?;
+        let mut files = self.files(guest.append)?;
+        if guest.platform == Platform::Ovmf {
+            files.name = "ovmf";
+            files.firmware = Some(ovmf::fetch()?);
+        }
         let image = firmware::image(&self.programs, Loader::Machine, false, Some(&files))?;
         let mut images = Images::new();
         images.add_symbols(&image.symbols)?;
@@ -340,11 +350,21 @@ impl Lab {
             .platform(MachinePlatform::Snp)
             .cpus(guest.processors)
             .memory(guest.memory)
-            .timeout(Duration::from_secs(180));
-        let run = match self.expected {
+            .timeout(Duration::from_secs(300));
+        let mut run = match self.expected {
             Some(text) => run.expect(text),
             None => run,
         };
+        if files.firmware.is_some() {
+            // Firmware gets the kernel from the host.
+            run = run
+                .kernel(files.kernel)
+                .kernel_command_line(files.command_line);
+            run = match files.initrd {
+                Some(file) => run.initrd(file),
+                None => run,
+            };
+        }
         Ok((run, image.report.snp.map(|snp| snp.launch_digest)))
     }
 }

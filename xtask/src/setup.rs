@@ -325,6 +325,15 @@ impl Sources {
 
     /// Source code of a suite of the archive that serves this machine; its release may be another one.
     pub(crate) fn code_of(suite: &str) -> Result<Self> {
+        Self::of_archive("deb-src", suite)
+    }
+
+    /// Packages of a suite of that archive, to be unpacked: they are for another release.
+    pub(crate) fn packages_of(suite: &str) -> Result<Self> {
+        Self::of_archive("deb", suite)
+    }
+
+    fn of_archive(kind: &str, suite: &str) -> Result<Self> {
         let format = ["indextargets", "--format", "$(REPO_URI) $(RELEASE)"];
         let targets = proc::capture(Command::new("apt-get").args(format))?;
         let uri = targets
@@ -335,13 +344,35 @@ impl Sources {
             .context("apt knows no archive")?;
         let dir = workspace::target_dir()?
             .join("apt")
-            .join(format!("source-{suite}"));
+            .join(format!("{kind}-{suite}"));
         std::fs::create_dir_all(dir.join("lists/partial"))?;
         std::fs::write(
             dir.join("sources.list"),
-            format!("deb-src {uri} {suite} main\n"),
+            format!("{kind} {uri} {suite} main\n"),
         )?;
         Ok(Self { dir })
+    }
+
+    /// Fetches a package, and unpacks it into a directory.
+    pub(crate) fn unpack(&self, package: &str, dir: &Path) -> Result<()> {
+        for tool in ["apt-get", "dpkg-deb"] {
+            if proc::find(tool).is_none() {
+                bail!("there is no {tool} here to fetch Debian's package {package} with");
+            }
+        }
+        proc::run(self.apt()?.args(["-qq", "update"]))?;
+        let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
+        proc::run(
+            self.apt()?
+                // The helper user of apt may not write there.
+                .args(["-qq", "-o", "APT::Sandbox::User=root", "download", package])
+                .current_dir(scratch.path()),
+        )?;
+        let archive = std::fs::read_dir(scratch.path())?
+            .find_map(|entry| Some(entry.ok()?.path()))
+            .with_context(|| format!("apt-get brought no file for {package}"))?;
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        proc::run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(dir))
     }
 
     /// `apt-get` that reads these sources and no others.

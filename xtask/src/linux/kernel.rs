@@ -4,7 +4,6 @@ use crate::setup::Sources;
 use crate::{proc, ui, workspace};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// The series of kernels with all that SEV-SNP guests need, and an SVSM below them.
 const SERIES: &str = "6.12";
@@ -90,19 +89,7 @@ pub(super) fn fetch() -> Result<Debian> {
     let listed = proc::capture(&mut search)?;
     let package = newest(&listed)
         .with_context(|| format!("the archive has no kernel {SERIES} for clouds"))?;
-    let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
-    proc::run(
-        sources
-            .apt()?
-            // The helper user of apt may not write there.
-            .args(["-qq", "-o", "APT::Sandbox::User=root", "download", package])
-            .current_dir(scratch.path()),
-    )?;
-    let archive = std::fs::read_dir(scratch.path())?
-        .find_map(|entry| Some(entry.ok()?.path()))
-        .with_context(|| format!("apt-get brought no file for {package}"))?;
-    std::fs::create_dir_all(&dir)?;
-    proc::run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&dir))?;
+    sources.unpack(package, &dir)?;
     ui::note(&format!("{package}, in {}", ui::elapsed(start)));
     Debian::unpacked(&dir).with_context(|| format!("{package} has no kernel"))
 }
