@@ -143,11 +143,14 @@ fn lengths(of: [usize; 3]) -> [u8; 3] {
     of.map(|len| u8::try_from(len).unwrap_or(u8::MAX))
 }
 
-/// `TPM2B_TIMEOUT`: the moment, and whether it is one of this session.
-fn expiry_bytes(timeout: u64, nonce: bool) -> Bytes<16> {
-    let mut bytes = Bytes::new(&timeout.to_be_bytes()).unwrap_or_default();
-    let _ = bytes.extend(&[u8::from(nonce)]);
-    bytes
+/// The bit of a timeout that says it is one of a session, not one of the TPM's time since the power came.
+const OF_SESSION: u64 = 1 << 63;
+
+/// `TPM2B_TIMEOUT`, which has room for eight bytes (Part 2, clause 10.4.10): the moment, and in its highest bit whether it is one of
+/// a session.
+fn expiry_bytes(timeout: u64, nonce: bool) -> Bytes<8> {
+    let flag = if nonce { OF_SESSION } else { 0 };
+    Bytes::new(&(timeout & !OF_SESSION | flag).to_be_bytes()).unwrap_or_default()
 }
 
 /// TPM2_PolicySigned (clause 23.3).
@@ -220,7 +223,7 @@ pub(crate) fn secret(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
 
 /// TPM2_PolicyTicket (clause 23.5).
 pub(crate) fn ticket(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
-    let expires: Bytes<16> = call.param()?;
+    let expires: Bytes<8> = call.param()?;
     let cp_hash: Digest = call.param()?;
     let reference: Digest = call.param()?;
     let name: Name = call.param()?;
@@ -231,9 +234,9 @@ pub(crate) fn ticket(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
         !core.policy_session(call, 0)?.is_trial(),
         Rc::ATTRIBUTES.handle(1),
     )?;
-    ensure(expires.len() == 9, Rc::SIZE.param(1))?;
+    ensure(expires.len() == 8, Rc::SIZE.param(1))?;
     let mut r = Reader::new(expires.as_slice());
-    let timeout = u64::read(&mut r)?;
+    let timeout = u64::read(&mut r)? & !OF_SESSION;
     let assertion = Assertion {
         nonce: Digest::EMPTY,
         cp_hash,
