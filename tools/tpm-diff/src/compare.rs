@@ -93,7 +93,12 @@ impl<'a> Tally<'a> {
             let code = code_of(&command);
             let name = command_name(code).unwrap_or("unknown");
             if trace {
-                println!("{name} {}: {}", hex(&command), Rc::from_u32(code_of(&here)));
+                println!(
+                    "{name} {}: ours {}, theirs {}",
+                    hex(&command),
+                    Rc::from_u32(code_of(&here)),
+                    Rc::from_u32(code_of(&there))
+                );
             }
             self.commands += 1;
             self.successes += u64::from(code_of(&here) == 0);

@@ -39,7 +39,7 @@ struct Options {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// Print every command
+    /// Print every command, and both answers' codes
     #[arg(long)]
     trace: bool,
 

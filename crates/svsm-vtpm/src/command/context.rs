@@ -89,10 +89,7 @@ pub(crate) fn save(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop>
     let mut buffer = [0; CONTENT_MAX];
     let mut w = Writer::new(&mut buffer);
     let head = if entity.handle.is_session() {
-        let session = core
-            .sessions
-            .loaded(entity.handle)
-            .ok_or(Rc::REFERENCE_H0)?;
+        let session = core.sessions.loaded(entity.handle).ok_or(Rc::FAILURE)?;
         w.put(session)?;
         core.reset.session_context += 1;
         let sequence = core.reset.session_context;
@@ -226,14 +223,16 @@ pub(crate) fn evict_control(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     let auth = call.handle_at(0);
     let entity = call.entity(1);
     let object = core.object_of(entity).ok_or(Rc::ATTRIBUTES.handle(2))?;
-    // Nothing that is a part of no hierarchy, or that a restart ends, can stay.
+    // Nothing that is a part of no hierarchy, or that a reset or restart ends, can stay.
+    let temporary = object.external || object.hierarchy == Handle::NULL;
     ensure(
-        !object.external && !object.st_clear,
+        !temporary && !object.st_clear && !object.has(A::ST_CLEAR),
         Rc::ATTRIBUTES.handle(2),
     )?;
     ensure(object.sensitive.is_some(), Rc::ATTRIBUTES.handle(2))?;
-    ensure(!object.has(A::ST_CLEAR), Rc::ATTRIBUTES.handle(2))?;
-    ensure(object.hierarchy != Handle::NULL, Rc::HIERARCHY.handle(2))?;
+    if let Some(handle) = object.persistent {
+        ensure(handle == persistent, Rc::HANDLE.handle(2))?;
+    }
     let platforms = object.hierarchy == Handle::PLATFORM;
     if auth == Handle::PLATFORM {
         ensure(
@@ -245,7 +244,6 @@ pub(crate) fn evict_control(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     }
     let object = object.clone();
     if let Some(handle) = object.persistent {
-        ensure(handle == persistent, Rc::HANDLE.handle(2))?;
         core.nv.remove(handle);
         core.dirty = true;
         return Ok(());

@@ -40,37 +40,33 @@ fn read_mac_scheme(r: &mut crate::wire::Reader<'_>) -> Result<crate::alg::Alg, R
     Ok(alg)
 }
 
-/// The algorithm of a keyed hash or symmetric object, after the parameter that may choose it (clauses 15.4 to 15.6).
+/// The algorithm of a keyed hash or symmetric object, after the parameter that may choose it (clauses 15.4 to 15.6). What the key and the
+/// parameter say together comes first, then what the key may be used for.
 fn mac_alg(object: &Object, asked: crate::alg::Alg) -> Result<MacAlg, Rc> {
     use crate::alg::Alg;
-    match object.public.params {
-        Params::KeyedHash(scheme) => {
-            ensure(object.has(A::SIGN), Rc::KEY.handle(1))?;
-            ensure(!object.has(A::RESTRICTED), Rc::ATTRIBUTES.handle(1))?;
-            let fixed = match scheme {
-                KeyedHashScheme::Null => None,
-                KeyedHashScheme::Hmac(hash) => Some(hash),
-                KeyedHashScheme::Xor(..) => return Err(Rc::TYPE.handle(1)),
-            };
-            let asked = match asked {
-                Alg::NULL => None,
-                alg => Some(HashAlg::from_alg(alg).ok_or(Rc::HASH.param(2))?),
-            };
-            match (fixed, asked) {
-                (Some(fixed), Some(asked)) if fixed != asked => Err(Rc::VALUE.param(2)),
-                (None, None) => Err(Rc::VALUE.param(2)),
-                (Some(hash), _) | (None, Some(hash)) => Ok(MacAlg::Hmac(hash)),
-            }
+    let fixed = match object.public.params {
+        Params::KeyedHash(KeyedHashScheme::Null) => Alg::NULL,
+        Params::KeyedHash(KeyedHashScheme::Hmac(hash) | KeyedHashScheme::Xor(hash, _)) => {
+            hash.alg()
         }
-        Params::SymCipher(cipher) => {
-            ensure(object.has(A::SIGN), Rc::KEY.handle(1))?;
-            ensure(!object.has(A::RESTRICTED), Rc::ATTRIBUTES.handle(1))?;
-            let _ = cipher;
-            ensure(matches!(asked, Alg::NULL | Alg::CMAC), Rc::VALUE.param(2))?;
-            Ok(MacAlg::Cmac)
-        }
-        _ => Err(Rc::TYPE.handle(1)),
-    }
+        Params::SymCipher(cipher) => cipher.mode.alg(),
+        _ => return Err(Rc::TYPE.handle(1)),
+    };
+    let alg = match (fixed, asked) {
+        (Alg::NULL, asked) => asked,
+        (fixed, Alg::NULL) => fixed,
+        (fixed, asked) if asked == fixed => fixed,
+        _ => return Err(Rc::VALUE.param(2)),
+    };
+    ensure(alg != Alg::NULL, Rc::VALUE.param(2))?;
+    let mac = match object.public.params {
+        Params::KeyedHash(_) => HashAlg::from_alg(alg).map(MacAlg::Hmac),
+        _ => (alg == Alg::CMAC).then_some(MacAlg::Cmac),
+    };
+    let mac = mac.ok_or(Rc::SCHEME.param(2))?;
+    ensure(!object.has(A::RESTRICTED), Rc::ATTRIBUTES.handle(1))?;
+    ensure(object.has(A::SIGN), Rc::KEY.handle(1))?;
+    Ok(mac)
 }
 
 fn secret(object: &Object) -> Result<&[u8], Rc> {

@@ -158,8 +158,9 @@ pub(crate) fn clear(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop
             core.remove_index(handle);
         }
     }
-    core.permanent.failed_tries = 0;
-    core.permanent.lockout_auth_enabled = true;
+    core.restore_da_defaults();
+    core.clear.pcr_auth = Digest::EMPTY;
+    core.permanent.audit_counter = 0;
     core.permanent.reset_count = 0;
     core.reset.restart_count = 0;
     core.permanent.clock = 0;

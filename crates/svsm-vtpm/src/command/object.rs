@@ -139,8 +139,8 @@ pub(crate) fn create(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
 pub(crate) fn create_primary(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let creation = Creation::read(call)?;
     let hierarchy = call.handle_at(0);
-    creation.check(core, call, None)?;
     ensure(core.objects.free_slot().is_some(), Rc::OBJECT_MEMORY)?;
+    creation.check(core, call, None)?;
     let data = creation.sensitive.data.as_slice();
     let source = core.primary_source(hierarchy, &creation.public, data)?;
     let object = make_primary(
@@ -212,7 +212,7 @@ impl Core<'_> {
         rules::check_key(self.crypto, &public, Some(&sensitive), false)
             .map_err(|blame| blame.numbered(of_public, of_sensitive))?;
         let mut object = Object::new(self.crypto, public, Some(sensitive), parent.hierarchy)
-            .ok_or(Rc::BINDING.param(of_public))?;
+            .ok_or(Rc::BINDING)?;
         object.st_clear |= parent.st_clear;
         object.external = parent.external;
         object.qualify(self.crypto, parent.qualified_name.as_slice());
@@ -250,8 +250,7 @@ pub(crate) fn load_external(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     }
     rules::check_key(core.crypto, &public, sensitive.as_ref(), true)
         .map_err(|blame| blame.numbered(2, 1))?;
-    let mut object =
-        Object::new(core.crypto, public, sensitive, hierarchy).ok_or(Rc::BINDING.param(2))?;
+    let mut object = Object::new(core.crypto, public, sensitive, hierarchy).ok_or(Rc::BINDING)?;
     // It is below no parent: its qualified name is its name.
     object.external = true;
     call.put(&object.name)?;
@@ -330,6 +329,7 @@ pub(crate) fn create_loaded(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
         let parent = core.object_of(entity).filter(|o| o.is_parent());
         Some(parent.ok_or(Rc::TYPE.handle(1))?.clone())
     };
+    ensure(core.objects.free_slot().is_some(), Rc::OBJECT_MEMORY)?;
     let derived = parent.as_ref().is_some_and(Object::is_derivation_parent);
     let mut r = Reader::new(template.as_slice());
     let (public, derive) = if derived {
@@ -340,7 +340,6 @@ pub(crate) fn create_loaded(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     .param(2)?;
     ensure(r.is_empty(), Rc::SIZE.param(2))?;
     ensure(public.name_alg.is_some(), Rc::HASH.param(2))?;
-    ensure(core.objects.free_slot().is_some(), Rc::OBJECT_MEMORY)?;
     let storage = parent.as_ref().filter(|_| !derived);
     check_auth(&public, &sensitive.auth).param(1)?;
     if derived {

@@ -11,7 +11,7 @@ use crate::{
         Core,
         session::{Bind, PolicyState, Session, SessionKind},
     },
-    structures::scheme::ParameterCipher,
+    structures::scheme::{KeyMode, ParameterCipher},
 };
 
 /// TPM2_StartAuthSession (clause 11.1).
@@ -40,14 +40,25 @@ pub(crate) fn start(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop
     } else {
         core.session_salt(key, &encrypted_salt)?
     };
+    match bind.handle.kind() {
+        HandleKind::Transient | HandleKind::Persistent => {
+            // A public area alone has no value to bind to.
+            let object = core.object_of(bind).ok_or(Rc::HANDLE.handle(2))?;
+            ensure(object.sensitive.is_some(), Rc::HANDLE.handle(2))?;
+        }
+        HandleKind::Nv => {
+            // The uses of a PIN are counted; a session that was bound to it once would be used without.
+            let is_pin = core.index(bind.handle).is_some_and(|i| i.public.is_pin());
+            ensure(!is_pin, Rc::HANDLE.handle(2))?;
+        }
+        _ => {}
+    }
     // Parameters are encrypted in CFB mode and no other.
     if let ParameterCipher::Block(cipher) = cipher {
-        ensure(cipher.mode == Some(Mode::Cfb), Rc::MODE.param(4))?;
-    }
-    if let HandleKind::Transient | HandleKind::Persistent = bind.handle.kind() {
-        // A public area alone has no value to bind to.
-        let object = core.object_of(bind).ok_or(Rc::HANDLE.handle(2))?;
-        ensure(object.sensitive.is_some(), Rc::HANDLE.handle(2))?;
+        ensure(
+            cipher.mode == KeyMode::Chained(Mode::Cfb),
+            Rc::MODE.param(4),
+        )?;
     }
     let mut secret: Bytes<192> = Bytes::EMPTY;
     if bind.handle != Handle::NULL {

@@ -6,7 +6,7 @@ use crate::{
     bytes::Bytes,
     rc::{Rc, Stop, ensure},
     state::Core,
-    structures::{attributes::ObjectAttributes as A, public::Params},
+    structures::{attributes::ObjectAttributes as A, public::Params, scheme::KeyMode},
     wire::Reader,
 };
 
@@ -57,9 +57,9 @@ fn crypt(
     let needed = if decrypt { A::DECRYPT } else { A::SIGN };
     ensure(object.has(needed), Rc::ATTRIBUTES.handle(1))?;
     let mode = match (cipher.mode, asked) {
-        (None, None) => return Err(Rc::MODE.param(mode_at).into()),
-        (Some(own), Some(asked)) => ensure(own == asked, Rc::MODE.param(mode_at)).map(|()| own)?,
-        (own, asked) => own.or(asked).ok_or(Rc::MODE.param(mode_at))?,
+        (KeyMode::Any, Some(asked)) => asked,
+        (KeyMode::Chained(own), asked) if asked.is_none_or(|asked| asked == own) => own,
+        _ => return Err(Rc::MODE.param(mode_at).into()),
     };
     let iv_len = if mode == Mode::Ecb { 0 } else { 16 };
     ensure(iv.len() == iv_len, Rc::SIZE.param(iv_at))?;

@@ -74,6 +74,9 @@ fn read_session(
     let Some(command) = frame.command else {
         return Err(Rc::COMMAND_CODE);
     };
+    // A session has one nonce of the caller's, so it can stand in a command once.
+    let used = frame.sessions().iter().any(|s| s.handle == handle);
+    ensure(!used, Rc::HANDLE)?;
     if attributes.contains(A::DECRYPT) {
         ensure(
             command.has(Flags::DECRYPT) && frame.decrypt.is_none(),
@@ -128,6 +131,8 @@ pub(super) fn check_sessions(
 fn check_session(frame: &mut Frame, core: &mut Core<'_>, n: usize) -> Result<(), Rc> {
     let used = frame.session(n);
     if let Some(session) = core.sessions.loaded(used.handle) {
+        // A trial session computes digests and is good for nothing else.
+        ensure(session.kind != SessionKind::Trial, Rc::ATTRIBUTES)?;
         if used.attributes.contains(A::AUDIT_EXCLUSIVE)
             && core.exclusive_audit != Some(used.handle)
             && session.audit.is_some()
@@ -137,11 +142,6 @@ fn check_session(frame: &mut Frame, core: &mut Core<'_>, n: usize) -> Result<(),
         if let Some(bind) = session.bind.as_ref().filter(|b| b.da || b.lockout) {
             core.check_lockout(bind.lockout)?;
         }
-        // A trial session computes digests and authorizes nothing.
-        ensure(
-            session.kind != SessionKind::Trial || used.entity.is_none(),
-            Rc::ATTRIBUTES,
-        )?;
     }
     if used.entity.is_some() {
         return verify::authorize(frame, core, n);

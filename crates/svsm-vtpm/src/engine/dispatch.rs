@@ -130,11 +130,8 @@ fn read_handles(frame: &mut Frame, core: &mut Core<'_>, r: &mut Reader<'_>) -> R
         .zip(&mut frame.entities)
         .zip(1u32..)
         .enumerate();
-    for (place, (((kind, _), entity), n)) in handles {
-        // What a context handle names need not be loaded: FlushContext ends saved sessions, too.
-        if *kind != table::Kind::Context || !entity.handle.is_session() {
-            *entity = core.resolve(entity.handle, place).handle(n)?;
-        }
+    for (place, ((_, entity), n)) in handles {
+        *entity = core.resolve(entity.handle, place).handle(n)?;
     }
     Ok(())
 }

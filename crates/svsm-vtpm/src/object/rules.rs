@@ -10,7 +10,7 @@ use crate::{
     structures::{
         attributes::ObjectAttributes as A,
         public::{Params, Public, Unique},
-        scheme::{KeyedHashScheme, Scheme},
+        scheme::{KeyMode, KeyedHashScheme, Scheme},
         sensitive::Sensitive,
     },
 };
@@ -49,7 +49,8 @@ pub(crate) fn check_attributes(public: &Public, parent: Option<&Object>) -> Resu
     } else if !matches!(public.params, Params::KeyedHash(_)) {
         ensure(sign || decrypt, Rc::ATTRIBUTES)?;
     }
-    ensure(!attributes.contains(A::X509_SIGN) || sign, Rc::ATTRIBUTES)
+    // x509sign means nothing in a key that does not sign, and may be set in it.
+    Ok(())
 }
 
 /// Schemes and symmetric algorithms, which depend on what the key is for.
@@ -57,7 +58,8 @@ pub(crate) fn check_schemes(public: &Public) -> Result<(), Rc> {
     let has = |attribute| public.has(attribute);
     let (sign, decrypt, restricted) = (has(A::SIGN), has(A::DECRYPT), has(A::RESTRICTED));
     match &public.params {
-        Params::SymCipher(_) => Ok(()),
+        // A code encrypts nothing.
+        Params::SymCipher(cipher) => ensure(!decrypt || cipher.mode != KeyMode::Cmac, Rc::SCHEME),
         Params::KeyedHash(scheme) => {
             let fits = match scheme {
                 KeyedHashScheme::Null => sign == decrypt,
@@ -98,8 +100,9 @@ pub(crate) fn check_creation(
     data_len: usize,
 ) -> Result<(), Rc> {
     let origin = public.has(A::SENSITIVE_DATA_ORIGIN);
-    // Data that nobody asked for are ignored.
     ensure(origin || data_len != 0, Rc::ATTRIBUTES)?;
+    // Below a parent nobody gives data for what the TPM makes. The data of a primary object go into its derivation.
+    ensure(parent.is_none() || !origin || data_len == 0, Rc::ATTRIBUTES)?;
     match public.params {
         Params::KeyedHash(_) | Params::SymCipher(_) => {
             if let Params::KeyedHash(_) = public.params {
@@ -168,7 +171,7 @@ pub(crate) fn check_key(
                     d.pad_front(len);
                     blame_sensitive(crate::crypto::is_scalar(crypto, *curve, &d), Rc::KEY_SIZE)?;
                     let own = crypto.mul(*curve, &d, None);
-                    blame_public(own.as_ref() == Some(point), Rc::BINDING)?;
+                    ensure(own.as_ref() == Some(point), Rc::BINDING).map_err(Blame::Both)?;
                 }
             }
         }

@@ -159,9 +159,9 @@ impl Core<'_> {
 
         let object = self.object_of(key).ok_or(Rc::KEY.handle(1))?.clone();
         ensure(object.public.is_asymmetric(), Rc::KEY.handle(1))?;
+        ensure(!encrypted.is_empty(), Rc::VALUE.param(2))?;
         ensure(object.sensitive.is_some(), Rc::HANDLE.handle(1))?;
         ensure(object.has(A::DECRYPT), Rc::ATTRIBUTES.handle(1))?;
-        ensure(!encrypted.is_empty(), Rc::VALUE.param(2))?;
         self.secret_decrypt(&object, Label::SECRET, encrypted)
             .map_err(|_| Rc::VALUE.param(2))
     }

@@ -6,6 +6,20 @@ use crate::{
     rc::{Rc, ensure},
 };
 
+/// How a new TPM protects its values; Clear brings that back (Part 3, clause 24.6).
+pub(crate) const DA_DEFAULT: DaParameters = DaParameters {
+    max_tries: 32,
+    recovery_time: 7200,
+    lockout_recovery: 86400,
+};
+
+/// What DictionaryAttackParameters sets. Times are seconds.
+pub(crate) struct DaParameters {
+    pub(crate) max_tries: u32,
+    pub(crate) recovery_time: u32,
+    pub(crate) lockout_recovery: u32,
+}
+
 impl Core<'_> {
     /// Whether protected values may be used: not while locked out.
     pub(crate) fn check_lockout(&self, lockout: bool) -> Result<(), Rc> {
@@ -34,6 +48,16 @@ impl Core<'_> {
             self.permanent.failed_tries = self.permanent.failed_tries.saturating_add(1);
             self.time.self_heal = self.time.time;
         }
+        self.dirty = true;
+    }
+
+    /// The parameters of a new TPM, and no failed tries.
+    pub(crate) fn restore_da_defaults(&mut self) {
+        self.permanent.max_tries = DA_DEFAULT.max_tries;
+        self.permanent.recovery_time = DA_DEFAULT.recovery_time;
+        self.permanent.lockout_recovery = DA_DEFAULT.lockout_recovery;
+        self.permanent.failed_tries = 0;
+        self.permanent.lockout_auth_enabled = true;
         self.dirty = true;
     }
 

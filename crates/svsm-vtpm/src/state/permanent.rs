@@ -3,6 +3,7 @@
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::da::DA_DEFAULT;
 use crate::{
     alg::HashAlg,
     bytes::Bytes,
@@ -207,9 +208,9 @@ impl Permanent {
             endorsement_policy: Policy::default(),
             lockout_policy: Policy::default(),
             disable_clear: false,
-            max_tries: 32,
-            recovery_time: 7200,
-            lockout_recovery: 86400,
+            max_tries: DA_DEFAULT.max_tries,
+            recovery_time: DA_DEFAULT.recovery_time,
+            lockout_recovery: DA_DEFAULT.lockout_recovery,
             failed_tries: 0,
             lockout_auth_enabled: true,
             da_used: false,

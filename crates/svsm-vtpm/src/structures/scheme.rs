@@ -10,8 +10,28 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cipher {
     pub(crate) bits: u16,
-    /// None: the mode is chosen at each use.
-    pub(crate) mode: Option<Mode>,
+    pub(crate) mode: KeyMode,
+}
+
+/// What a key with a block cipher is used for: `TPMI_ALG_SYM_MODE+`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyMode {
+    /// It is chosen at each use.
+    Any,
+    /// Encryption in this mode.
+    Chained(Mode),
+    /// Authentication by CMAC.
+    Cmac,
+}
+
+impl KeyMode {
+    pub(crate) const fn alg(self) -> Alg {
+        match self {
+            Self::Any => Alg::NULL,
+            Self::Chained(mode) => mode.alg(),
+            Self::Cmac => Alg::CMAC,
+        }
+    }
 }
 
 impl Cipher {
@@ -23,8 +43,9 @@ impl Cipher {
         let bits = r.read::<u16>()?;
         ensure(AES_BITS.contains(&bits), Rc::VALUE)?;
         let mode = match r.read::<Alg>()? {
-            Alg::NULL => None,
-            alg => Some(Mode::from_alg(alg).ok_or(Rc::MODE)?),
+            Alg::NULL => KeyMode::Any,
+            Alg::CMAC => KeyMode::Cmac,
+            alg => KeyMode::Chained(Mode::from_alg(alg).ok_or(Rc::MODE)?),
         };
         Ok(Self { bits, mode })
     }
@@ -34,7 +55,7 @@ impl Marshal for Cipher {
     fn write(&self, w: &mut Writer<'_>) -> Result<(), Rc> {
         w.put(&Alg::AES)?;
         w.put(&self.bits)?;
-        w.put(&self.mode.map_or(Alg::NULL, Mode::alg))
+        w.put(&self.mode.alg())
     }
 }
 

@@ -2,15 +2,19 @@
 
 use super::Call;
 use crate::{
+    bytes::Bytes,
     crypto::Digest,
     object::{
-        protect::{Guard, Private, credential_unwrap, credential_wrap},
+        protect::{Guard, credential_unwrap, credential_wrap},
         secret::{Encrypted, Label},
     },
     rc::{About, Rc, Stop, ensure},
     state::{Core, object::Object},
     structures::{attributes::ObjectAttributes as A, public::Name},
 };
+
+/// `TPM2B_ID_OBJECT`: integrity and identity, two digests with their sizes (Part 2, clause 12.4.3).
+type IdObject = Bytes<{ 2 * (2 + 64) }>;
 
 /// A storage key that credentials can be sent to.
 fn is_credential_key(object: &Object) -> bool {
@@ -19,7 +23,7 @@ fn is_credential_key(object: &Object) -> bool {
 
 /// TPM2_ActivateCredential (clause 12.5).
 pub(crate) fn activate_credential(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
-    let blob: Private = call.param()?;
+    let blob: IdObject = call.param()?;
     let secret: Encrypted = call.param()?;
     call.end()?;
 
