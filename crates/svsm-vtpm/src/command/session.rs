@@ -42,9 +42,9 @@ pub(crate) fn start(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop
     };
     match bind.handle.kind() {
         HandleKind::Transient | HandleKind::Persistent => {
-            // A public area alone has no value to bind to.
-            let object = core.object_of(bind).ok_or(Rc::HANDLE.handle(2))?;
-            ensure(object.sensitive.is_some(), Rc::HANDLE.handle(2))?;
+            // A public area alone has no value to bind to; a sequence has one.
+            let public = core.object_of(bind).is_some_and(|o| o.sensitive.is_none());
+            ensure(!public, Rc::HANDLE.handle(2))?;
         }
         HandleKind::Nv => {
             // The uses of a PIN are counted; a session that was bound to it once would be used without.

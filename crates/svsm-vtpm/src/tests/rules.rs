@@ -107,6 +107,31 @@ fn no_session_is_bound_to_a_pin() {
 }
 
 #[test]
+fn a_session_is_bound_to_a_sequence() {
+    let mut bench = Bench::started();
+    bench.ok(0x186, &[], b"\0\x01x\0\x0B");
+    assert_eq!(session(&mut bench, FIRST, 0, &[0, 0x10]).0, Rc::SUCCESS);
+}
+
+#[test]
+fn attributes_of_an_index_are_looked_at_before_who_defines_it() {
+    let mut bench = Bench::started();
+    // Cleared at a restart and locked for ever, both; and the owner's, but defined by the platform.
+    let public = b"\x01\x50\0\0\0\x0B\x0C\x06\x20\x06\0\0\0\x08";
+    let params = [&[0, 0], &sized(public)[..]].concat();
+    let (rc, _) = bench.run(0x12A, &[0x4000_000C], &[b""], &params);
+    assert_eq!(rc, Rc::ATTRIBUTES.param(2));
+}
+
+#[test]
+fn a_key_that_takes_no_credentials_is_of_the_wrong_type() {
+    let mut bench = Bench::started();
+    bench.create_primary(OWNER, ECC_SIGNING);
+    let (rc, _) = bench.run(0x147, &[FIRST, FIRST], &[b"", b""], &[0, 0, 0, 0]);
+    assert_eq!(rc, Rc::TYPE.handle(2));
+}
+
+#[test]
 fn what_a_session_is_bound_to_is_looked_at_before_its_cipher() {
     let mut bench = Bench::started();
     let (key, made) = bench.create_primary(OWNER, ECC_SIGNING);

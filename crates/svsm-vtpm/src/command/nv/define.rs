@@ -25,8 +25,12 @@ pub(crate) fn define_space(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(
     let policy = public.policy.len();
     ensure(policy == 0 || policy == digest_len, Rc::SIZE.param(2))?;
     ensure(auth.len() <= digest_len, Rc::SIZE.param(1))?;
-    check(&public).map_err(|rc| rc.param(2))?;
     let platform = call.handle_at(0) == Handle::PLATFORM;
+    ensure(
+        !platform || core.clear.ph_enable_nv,
+        Rc::HIERARCHY.handle(1),
+    )?;
+    check(&public).map_err(|rc| rc.param(2))?;
     ensure(
         public.has(A::PLATFORM_CREATE) == platform,
         Rc::ATTRIBUTES.handle(1),
@@ -36,10 +40,6 @@ pub(crate) fn define_space(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(
         Rc::ATTRIBUTES.param(2),
     )?;
     ensure(platform || core.clear.sh_enable, Rc::HIERARCHY.handle(1))?;
-    ensure(
-        !platform || core.clear.ph_enable_nv,
-        Rc::HIERARCHY.handle(1),
-    )?;
     ensure(core.nv.content(public.handle).is_none(), Rc::NV_DEFINED)?;
     Ok(core.add_index(&public, &auth)?)
 }
@@ -63,6 +63,11 @@ fn check(public: &NvPublic) -> Result<(), Rc> {
     ensure(public.attributes.intersects(writers), Rc::ATTRIBUTES)?;
     ensure(
         !(has(A::CLEAR_ST_CLEAR) && kind == NvKind::Counter),
+        Rc::ATTRIBUTES,
+    )?;
+    // A restart that clears it would have to unlock it, too.
+    ensure(
+        !(has(A::CLEAR_ST_CLEAR) && has(A::WRITE_DEFINE)),
         Rc::ATTRIBUTES,
     )?;
     ensure(

@@ -31,8 +31,7 @@ pub(crate) fn activate_credential(core: &mut Core<'_>, call: &mut Call<'_>) -> R
         .object_of(call.entity(1))
         .ok_or(Rc::TYPE.handle(2))?
         .clone();
-    ensure(key.public.is_asymmetric(), Rc::TYPE.handle(2))?;
-    ensure(is_credential_key(&key), Rc::ATTRIBUTES.handle(2))?;
+    ensure(is_credential_key(&key), Rc::TYPE.handle(2))?;
     let object = core.object_of(call.entity(0)).ok_or(Rc::TYPE.handle(1))?;
     let name = object.name.clone();
     let seed = core
