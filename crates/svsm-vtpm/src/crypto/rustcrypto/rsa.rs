@@ -3,7 +3,7 @@ use crypto_bigint::{
     modular::{FixedMontyForm, FixedMontyParams},
 };
 
-use super::RustCrypto;
+use super::{RustCrypto, prime};
 use crate::crypto::{RsaHalf, RsaKey, RsaMath, RsaNumber, Stream};
 
 /// Calls a function that is generic over the limbs of a prime and of the modulus, by the modulus' length in bytes.
@@ -54,7 +54,13 @@ impl RsaMath for RustCrypto {
     }
 
     fn miller_rabin(&self, start: &[u8], index: u32, base: u32) -> bool {
-        with_half!(start.len(), miller_rabin(start, index, base))
+        match start.len() {
+            64 => miller_rabin::<4, 8>(start, index, base),
+            128 => miller_rabin::<8, 16>(start, index, base),
+            192 => miller_rabin::<12, 24>(start, index, base),
+            256 => miller_rabin::<16, 32>(start, index, base),
+            _ => false,
+        }
     }
 
     fn candidate(&self, start: &[u8], index: u32) -> Option<RsaHalf> {
@@ -255,62 +261,10 @@ fn power_mod(mut base: u64, mut exponent: u64, modulus: u64) -> u64 {
     result
 }
 
-/// The odd primes below 2^14.
-static SMALL_PRIMES: [u16; 1899] = small_primes();
-
-#[expect(
-    clippy::indexing_slicing,
-    reason = "runs in the compiler, which checks it"
-)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "all numbers are below 2^14"
-)]
-const fn small_primes() -> [u16; 1899] {
-    let mut primes = [0; 1899];
-    let (mut count, mut n) = (0, 3u32);
-    while n < 1 << 14 {
-        let mut d = 3;
-        while d * d <= n && n % d != 0 {
-            d += 2;
-        }
-        if d * d > n {
-            primes[count] = n as u16;
-            count += 1;
-        }
-        n += 2;
-    }
-    primes
-}
-
 fn sift<const L: usize>(start: &[u8], e: u32, sieve: &mut [u64]) {
-    let Some(start) = uint::<L>(start) else {
-        return;
-    };
-    let window = sieve.len() * 64;
-    let mut strike = |first: u64, step: u32| {
-        let mut at = usize::try_from(first).unwrap_or(usize::MAX);
-        while at < window {
-            if let Some(word) = sieve.get_mut(at / 64) {
-                *word |= 1 << (at % 64);
-            }
-            at += step as usize;
-        }
-    };
-    let residue = |p: u32| {
-        NonZero::new(Limb::from_u32(p))
-            .into_option()
-            .map_or(0, |p| u64::from(start.rem_limb(p)))
-    };
-    for prime in SMALL_PRIMES {
-        let p = u64::from(prime);
-        let r = residue(u32::from(prime));
-        // start + 2 i = 0 (mod p), and (p + 1) / 2 is the inverse of 2.
-        strike((p - r) % p * p.div_ceil(2) % p, u32::from(prime));
+    if let Some(start) = uint::<L>(start) {
+        prime::sift(&start, e, sieve);
     }
-    // start + 2 i = 1 (mod e): e would not be invertible.
-    let m = u64::from(e);
-    strike((m + 1 - residue(e)) % m * m.div_ceil(2) % m, e);
 }
 
 fn nth<const L: usize>(start: &[u8], index: u32) -> Option<Uint<L>> {
@@ -323,25 +277,8 @@ fn candidate<const L: usize>(start: &[u8], index: u32) -> Option<RsaHalf> {
     nth::<L>(start, index).map(|c| bytes(&c))
 }
 
-/// One round; the candidate stays secret, its being composite need not.
-fn miller_rabin<const L: usize>(start: &[u8], index: u32, base: u32) -> bool {
-    let Some(n) = nth::<L>(start, index).and_then(odd) else {
-        return false;
-    };
-    let params = FixedMontyParams::new(n);
-    let less = n.as_ref().wrapping_sub(&Uint::ONE);
-    let twos = less.trailing_zeros();
-    let one = FixedMontyForm::one(&params);
-    let minus_one = one.neg();
-    let mut x = FixedMontyForm::new(&Uint::from_u32(base), &params).pow(&less.shr(twos));
-    if x == one || x == minus_one {
-        return true;
-    }
-    for _ in 1..twos {
-        x = x.square();
-        if x == minus_one {
-            return true;
-        }
-    }
-    false
+fn miller_rabin<const H: usize, const L: usize>(start: &[u8], index: u32, base: u32) -> bool {
+    nth::<L>(start, index)
+        .and_then(odd)
+        .is_some_and(|n| prime::passes::<H, L>(n, base))
 }
