@@ -25,6 +25,7 @@ Examples:
   cargo xtask measure machine
   cargo xtask measure snp
   cargo xtask measure tpm
+  cargo xtask measure tpm-timing
   cargo xtask measure --json")]
 pub(crate) struct Args {
     /// What is measured.
@@ -45,6 +46,8 @@ enum Subject {
     Snp,
     /// The TPM beside libtpms, both in one process: processor time of operations, stack, state, code.
     Tpm,
+    /// Whether the TPM's answers take a time that tells why a padding, an HMAC or a password is wrong.
+    TpmTiming,
 }
 
 /// One figure.
@@ -59,6 +62,7 @@ struct Figure {
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     let figures = match args.subject {
         Subject::Tpm => return tpm::command(args.json),
+        Subject::TpmTiming => return tpm::timing(args.json),
         Subject::Firmware => firmware()?,
         Subject::Machine => machine::figures()?,
         Subject::Snp => snp::figures()?,

@@ -9,6 +9,7 @@ mod measure; // how long operations take
 mod ours; // our TPM
 mod peer; // both, as somebody who answers commands
 mod rng; // reproducible choices
+mod timing; // whether times tell secrets
 
 use std::process::ExitCode;
 
@@ -51,9 +52,13 @@ struct Options {
     #[arg(long)]
     measure: bool,
 
-    /// Runs of each operation, with --measure
-    #[arg(long, default_value_t = 60)]
-    runs: usize,
+    /// Look instead whether the time of our answers tells why a padding, an HMAC or a password is wrong
+    #[arg(long, conflicts_with_all = ["measure", "alone"])]
+    timing: bool,
+
+    /// Runs of each operation, with --measure (60) and --timing (100000)
+    #[arg(long)]
+    runs: Option<usize>,
 
     /// End with a line of JSON
     #[arg(long)]
@@ -82,6 +87,10 @@ fn main() -> Result<ExitCode> {
         measure::on_stack(bytes)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if options.timing {
+        timing::run(options.runs.unwrap_or(100_000), options.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if !options.alone
         && let Err(why) = libtpms::check(&options.library)
     {
@@ -89,7 +98,7 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if options.measure {
-        measure::run(&options.library, options.runs, options.json)?;
+        measure::run(&options.library, options.runs.unwrap_or(60), options.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let list = Explained::load()?;

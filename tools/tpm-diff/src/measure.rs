@@ -14,6 +14,7 @@ use crate::{
     ours::Ours,
     peer::Peer,
 };
+pub(crate) use operations::STARTUP;
 use operations::{OPERATIONS, Operation};
 
 /// A TPM with a watch. The watch counts the processor's time of this thread: others do not count.

@@ -6,10 +6,10 @@ use std::time::Instant;
 use anyhow::Result;
 use svsm_vtpm::{
     Clock, NvStore, ObjectSlot, Random, SeamError, Seams, SessionSlot, Storage, Tpm,
-    crypto::RustCrypto,
+    crypto::{Crypto, RustCrypto},
 };
 
-use crate::{peer::Peer, rng::Rng};
+use crate::{compare::code_of, peer::Peer, rng::Rng};
 
 struct Entropy(Rng);
 
@@ -49,10 +49,15 @@ pub(crate) struct Ours(Tpm<'static>, &'static AtomicUsize);
 
 impl Ours {
     pub(crate) fn new() -> Result<Self> {
+        Self::with_crypto(&RustCrypto)
+    }
+
+    /// With other primitives.
+    pub(crate) fn with_crypto(crypto: &'static dyn Crypto) -> Result<Self> {
         let len = Box::leak(Box::new(AtomicUsize::new(0)));
         let tpm = Tpm::new(
             Seams {
-                crypto: &RustCrypto,
+                crypto,
                 random: Box::leak(Box::new(Entropy(Rng::new(1)))),
                 clock: Box::leak(Box::new(Uptime(Instant::now()))),
                 store: Box::leak(Box::new(Ruler(len))),
@@ -72,6 +77,11 @@ impl Ours {
             },
         )?;
         Ok(Self(tpm, len))
+    }
+
+    /// The code of the answer to a command, and nothing that takes time beside.
+    pub(crate) fn answer(&mut self, command: &[u8]) -> Result<u32> {
+        Ok(code_of(self.0.execute(0, command)?))
     }
 
     /// The bytes of the permanent state, as the store got it last.

@@ -65,6 +65,17 @@ pub(super) fn command(json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Statistics of our TPM's times. They depend on the machine and on what else it does, so nothing here fails.
+pub(super) fn timing(json: bool) -> Result<ExitCode> {
+    let mut run = Command::new(tpm::tool("tpm-diff")?);
+    run.arg("--timing");
+    if json {
+        run.arg("--json");
+    }
+    print!("{}", crate::proc::capture(&mut run)?);
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Bytes of the functions of each part, by the program's symbols.
 fn code(program: &[u8]) -> Result<Vec<(&'static str, u64)>> {
     let file = ElfBytes::<LittleEndian>::minimal_parse(program)?;
