@@ -158,6 +158,16 @@ impl Generator {
             0x173 if self.made.contains(&u32_at(command, 10)) => 22..here.len().max(22),
             // Keys of its own encrypt otherwise.
             0x193 | 0x164 if self.made.contains(&u32_at(command, 10)) => 10..here.len().max(10),
+            // After a part of a block, the specification's CFB fills the vector with zeros, and libtpms with what is left of the key stream.
+            0x193 | 0x164 => {
+                let data = here
+                    .get(14..16)
+                    .map_or(0, |n| n.iter().fold(0, |n, b| n << 8 | usize::from(*b)));
+                match data % 16 {
+                    0 => 0..0,
+                    part => 18 + data + part..18 + data + 16,
+                }
+            }
             _ => 0..0,
         };
         here.len() == there.len()

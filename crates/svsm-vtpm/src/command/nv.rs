@@ -37,15 +37,15 @@ impl Core<'_> {
 
     /// Checks that an index can be read now.
     pub(crate) fn nv_read_checks(&self, auth: Handle, index: &Index) -> Result<(), Rc> {
-        Self::nv_check_authority(auth, index, A::OWNER_READ, A::PP_READ)?;
         ensure(!index.public.has(A::READ_LOCKED), Rc::NV_LOCKED)?;
+        Self::nv_check_authority(auth, index, A::OWNER_READ, A::PP_READ)?;
         ensure(index.public.has(A::WRITTEN), Rc::NV_UNINITIALIZED)
     }
 
     /// Checks that an index can be written now.
     fn nv_write_checks(&self, auth: Handle, index: &Index) -> Result<(), Rc> {
-        Self::nv_check_authority(auth, index, A::OWNER_WRITE, A::PP_WRITE)?;
-        ensure(!index.public.has(A::WRITE_LOCKED), Rc::NV_LOCKED)
+        ensure(!index.public.has(A::WRITE_LOCKED), Rc::NV_LOCKED)?;
+        Self::nv_check_authority(auth, index, A::OWNER_WRITE, A::PP_WRITE)
     }
 
     /// The index of a command's second handle.

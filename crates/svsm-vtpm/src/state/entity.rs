@@ -219,7 +219,8 @@ impl Core<'_> {
             HandleKind::Permanent | HandleKind::Pcr => policy.alg.is_some(),
             HandleKind::Transient | HandleKind::Persistent => self
                 .object_of(entity)
-                .is_some_and(|o| o.sensitive.is_some() && !o.public.policy.is_empty()),
+                // An empty policy is one that no session fulfils.
+                .is_some_and(|o| o.sensitive.is_some()),
             HandleKind::Nv => {
                 let Some(index) = self.index(entity.handle) else {
                     return false;

@@ -124,6 +124,35 @@ fn attributes_of_an_index_are_looked_at_before_who_defines_it() {
 }
 
 #[test]
+fn a_lock_is_looked_at_before_who_may_write() {
+    let mut bench = Bench::started();
+    // An index of the owner's that the platform may not write, and that all locks lock.
+    let public = b"\x01\x50\0\0\0\x0B\0\x02\x80\x02\0\0\0\x08";
+    let params = [&[0, 0], &sized(public)[..]].concat();
+    bench.ok_auth(0x12A, &[OWNER], &params);
+    let index = 0x0150_0000;
+    let write = |bench: &mut Bench| {
+        bench
+            .run(0x137, &[0x4000_000C, index], &[b""], &[0, 1, 9, 0, 0])
+            .0
+    };
+    assert_eq!(write(&mut bench), Rc::NV_AUTHORIZATION);
+    bench.ok_auth(0x132, &[0x4000_000C], &[]);
+    assert_eq!(write(&mut bench), Rc::NV_LOCKED);
+    bench.ok_auth(0x138, &[0x4000_000C, index], &[]);
+}
+
+#[test]
+fn a_policy_that_is_empty_fails() {
+    let mut bench = Bench::started();
+    bench.create_primary(OWNER, ECC_SIGNING);
+    assert_eq!(session(&mut bench, NULL, 1, &[0, 0x10]).0, Rc::SUCCESS);
+    // Unseal, which is refused before anybody asks whether the object has data.
+    let rc = with_sessions(&mut bench, 0x15E, &[FIRST], &[(0x0300_0000, 1)], &[]);
+    assert_eq!(rc, Rc::POLICY_FAIL.session(1));
+}
+
+#[test]
 fn a_key_that_takes_no_credentials_is_of_the_wrong_type() {
     let mut bench = Bench::started();
     bench.create_primary(OWNER, ECC_SIGNING);

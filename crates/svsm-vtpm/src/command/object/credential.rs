@@ -52,8 +52,8 @@ pub(crate) fn make_credential(core: &mut Core<'_>, call: &mut Call<'_>) -> Resul
         .ok_or(Rc::TYPE.handle(1))?
         .clone();
     ensure(is_credential_key(&key), Rc::TYPE.handle(1))?;
-    let hash = key.public.name_alg.ok_or(Rc::TYPE.handle(1))?;
-    ensure(credential.len() <= hash.digest_len(), Rc::SIZE.param(1))?;
+    let most = key.public.name_alg.map_or(0, crate::HashAlg::digest_len);
+    ensure(credential.len() <= most, Rc::SIZE.param(1))?;
     let (seed, encrypted) = core.secret_encrypt(&key.public, Label::IDENTITY)?;
     let guard = Guard::new(&key, seed.as_slice())?;
     call.put(&credential_wrap(core.crypto, &guard, &name, &credential)?)?;
