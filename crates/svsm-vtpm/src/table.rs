@@ -347,6 +347,12 @@ commands! {
     0x192 PolicyAuthorizeNV policy::authorize_nv [NvAuth User, NvIndex None, PolicySession None] READS;
     0x193 EncryptDecrypt2 symmetric::encrypt_decrypt2 [Object User] DECRYPT ENCRYPT CALM;
     0x197 CertifyX509 attestation::certify_x509 [Object Admin, Object User] DECRYPT ENCRYPT CALM;
+    0x199 ECC_Encrypt asymmetric::ecc_encrypt [Object None] DECRYPT ENCRYPT CALM;
+    0x19A ECC_Decrypt asymmetric::ecc_decrypt [Object User] DECRYPT ENCRYPT CALM;
+    0x19B PolicyCapability policy::capability [PolicySession None] DECRYPT CALM;
+    0x19C PolicyParameters policy::parameters [PolicySession None] DECRYPT CALM;
+    0x19D NV_DefineSpace2 nv::define_space2 [Provision User] NV DECRYPT PRESENCE;
+    0x19E NV_ReadPublic2 nv::read_public2 [NvIndex None] ENCRYPT CALM;
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod behaviour; // what commands do together
 pub(crate) mod bench; // a TPM with memory, and commands in short
 mod frozen; // keys that must never change
+mod later; // commands of version 1.83
 mod rules; // single rules of Part 3
 mod selftest; // known answers, and providers that miss them
 mod store; // the permanent state over power cycles

@@ -19,6 +19,9 @@ use crate::{
 };
 
 mod curves; // the constants of the curves
+mod ecc_crypt; // encryption for an ECC key
+
+pub(crate) use ecc_crypt::{ecc_decrypt, ecc_encrypt};
 
 /// A label is empty or ends with a zero.
 fn check_label(label: &Data) -> Result<(), Rc> {

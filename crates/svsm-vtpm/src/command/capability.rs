@@ -24,6 +24,9 @@ use crate::{
 /// Octets of the data of one answer (`MAX_CAP_DATA`).
 const DATA_MAX: u32 = 1024 - 4 - 4;
 
+/// The longest item of a list, a tagged policy.
+pub(crate) const ITEM_MAX: usize = 4 + 2 + 64;
+
 /// `TPM_CAP_VENDOR_PROPERTY`: there are none.
 const VENDOR: u32 = 0x100;
 
@@ -134,8 +137,55 @@ pub(crate) fn get(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> 
     ensure(capability != VENDOR, Rc::VALUE.param(1))?;
     call.put(&false)?;
     call.put(&capability)?;
-    let w = &mut call.out;
-    let more = match capability {
+    let more = write_list(core, &mut call.out, capability, property, count, 2)?;
+    call.out.patch(0, &[u8::from(more)]);
+    Ok(())
+}
+
+/// The value of one property as a list has it, and its length; 0 if there is no such property. `number` is the property's in the command.
+pub(crate) fn one(
+    core: &Core<'_>,
+    capability: u32,
+    property: u32,
+    number: u32,
+    out: &mut [u8; ITEM_MAX],
+) -> Result<usize, Rc> {
+    let mut list = [0; 4 + ITEM_MAX];
+    let mut w = Writer::new(&mut list);
+    write_list(core, &mut w, capability, property, 1, number)?;
+    let mut r = Reader::new(w.written());
+    let item = match r.read::<u32>()? {
+        0 => &[],
+        _ => r.rest(),
+    };
+    // The list goes on with the next property if there is not this one. Each item begins with what it is about.
+    let mut r = Reader::new(item);
+    let found = match capability {
+        _ if item.is_empty() => None,
+        0 | 8 => Some(u32::from(r.read::<u16>()?)),
+        // TPMA_CC: the code has 16 bits.
+        2 => Some(r.read::<u32>()? & 0xFFFF),
+        _ => Some(r.read()?),
+    };
+    if found != Some(property) {
+        return Ok(0);
+    }
+    out.get_mut(..item.len())
+        .ok_or(Rc::SIZE)?
+        .copy_from_slice(item);
+    Ok(item.len())
+}
+
+/// Writes the list of a capability, from a property on, which is the command's parameter with that number; whether there is more.
+fn write_list(
+    core: &Core<'_>,
+    w: &mut Writer<'_>,
+    capability: u32,
+    property: u32,
+    count: u32,
+    number: u32,
+) -> Result<bool, Rc> {
+    match capability {
         0 => list(
             w,
             count,
@@ -145,7 +195,7 @@ pub(crate) fn get(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> 
                 .filter(|(alg, _)| u32::from(alg.0) >= property),
             |w, (alg, attributes)| w.put(alg).and_then(|()| w.put(attributes)),
         ),
-        1 => handles(core, w, Handle(property), count),
+        1 => handles(core, w, Handle(property), count).map_err(|rc| rc.param(number)),
         2 => list(
             w,
             count,
@@ -158,7 +208,7 @@ pub(crate) fn get(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> 
         3 => commands(w, &core.permanent.pp_commands, property, count),
         4 => commands(w, &core.permanent.audit_commands, property, count),
         5 => {
-            ensure(property == 0, Rc::VALUE.param(2))?;
+            ensure(property == 0, Rc::VALUE.param(number))?;
             w.put(&Allocation(&core.permanent)).map(|()| false)
         }
         6 => list(
@@ -188,15 +238,13 @@ pub(crate) fn get(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> 
                 .filter(|curve| u32::from(curve.id()) >= property),
             |w, curve| w.put(curve),
         ),
-        9 => policies(core, w, Handle(property), count),
+        9 => policies(core, w, Handle(property), count).map_err(|rc| rc.param(number)),
         _ => {
             // There are no authenticated countdown timers.
-            ensure(property >> 4 == 0x0400_0011, Rc::VALUE.param(2))?;
+            ensure(property >> 4 == 0x0400_0011, Rc::VALUE.param(number))?;
             w.put(&0u32).map(|()| false)
         }
-    }?;
-    call.out.patch(0, &[u8::from(more)]);
-    Ok(())
+    }
 }
 
 fn commands(w: &mut Writer<'_>, set: &CommandSet, property: u32, count: u32) -> Result<bool, Rc> {
@@ -259,7 +307,7 @@ fn handles(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Res
             core.objects.handles().filter(|h| *h >= from),
             put,
         ),
-        HandleKind::Unknown => Err(Rc::HANDLE.param(2)),
+        HandleKind::Unknown => Err(Rc::HANDLE),
     }
 }
 
@@ -291,7 +339,7 @@ fn pcr_properties(from: u32) -> impl Iterator<Item = (u32, [u8; 3])> {
 
 /// `TPML_TAGGED_POLICY`.
 fn policies(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Result<bool, Rc> {
-    ensure(from.kind() == HandleKind::Permanent, Rc::VALUE.param(2))?;
+    ensure(from.kind() == HandleKind::Permanent, Rc::VALUE)?;
     let all = [
         Handle::OWNER,
         Handle::LOCKOUT,

@@ -4,7 +4,8 @@ mod define; // definition and deletion
 mod locks; // write and read locks
 
 pub(crate) use define::{
-    change_auth, define_space, read_public, undefine_space, undefine_space_special,
+    change_auth, define_space, define_space2, read_public, read_public2, undefine_space,
+    undefine_space_special,
 };
 pub(crate) use locks::{global_write_lock, read_lock, write_lock};
 

@@ -4,7 +4,7 @@ mod signed; // assertions that somebody signs or knows: PolicySigned, PolicySecr
 mod values; // assertions about values: PCRs, NV, clock, names
 
 pub(crate) use signed::{authorize, policy_signed, secret, ticket};
-pub(crate) use values::{authorize_nv, counter_timer, nv, nv_written, pcr};
+pub(crate) use values::{authorize_nv, capability, counter_timer, nv, nv_written, pcr};
 
 use super::Call;
 use crate::{
@@ -180,6 +180,17 @@ pub(crate) fn name_hash(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), 
     check_len(session, &hash)?;
     ensure(session.policy.bound == Bound::Nothing, Rc::CPHASH)?;
     session.policy.bound = Bound::Names(hash.clone());
+    Ok(core.extend_policy(call.handle_at(0), call.command.code, &[hash.as_slice()])?)
+}
+
+/// TPM2_PolicyParameters (version 1.83, clause 23.25).
+pub(crate) fn parameters(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    let hash: Digest = call.param()?;
+    call.end()?;
+    let session = core.policy_session(call, 0)?;
+    check_len(session, &hash)?;
+    ensure(session.policy.bound == Bound::Nothing, Rc::CPHASH)?;
+    session.policy.bound = Bound::ParametersAlone(hash.clone());
     Ok(core.extend_policy(call.handle_at(0), call.command.code, &[hash.as_slice()])?)
 }
 

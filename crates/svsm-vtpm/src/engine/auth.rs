@@ -16,7 +16,7 @@ use crate::{
     state::{
         Core,
         permanent::has_command,
-        session::{ACTIVE_MAX, SessionKind},
+        session::{ACTIVE_MAX, Bound, SessionKind},
     },
     structures::{attributes::SessionAttributes as A, public::Name, scheme::ParameterCipher},
     table::{self, Flags},
@@ -171,6 +171,15 @@ fn compute_cp_hashes(frame: &mut Frame, core: &Core<'_>, buffer: &[u8]) {
         }
     }
     let Some(command) = frame.command else { return };
+    let params = buffer.get(frame.params.clone()).unwrap_or_default();
+    let code = u32::from(command.code).to_be_bytes();
+    for session in frame.sessions.iter_mut().take(frame.session_count) {
+        if let Some(loaded) = core.sessions.loaded(session.handle)
+            && let Bound::ParametersAlone(_) = loaded.policy.bound
+        {
+            session.parameter_hash = core.crypto.hash(loaded.auth_hash, &[&code, params]);
+        }
+    }
     // The command that changes what is audited may make itself such a one.
     let index = table::index_of(command.code.into()).unwrap_or(usize::MAX);
     if command.code == table::SET_AUDIT_STATUS || has_command(&core.permanent.audit_commands, index)
@@ -180,10 +189,8 @@ fn compute_cp_hashes(frame: &mut Frame, core: &Core<'_>, buffer: &[u8]) {
     if !wanted.contains(&true) {
         return;
     }
-    let code = u32::from(command.code).to_be_bytes();
     let names = names(frame, core);
     let [a, b, c] = &names;
-    let params = buffer.get(frame.params.clone()).unwrap_or_default();
     for (alg, _) in HashAlg::ALL
         .into_iter()
         .zip(wanted)

@@ -23,6 +23,8 @@ pub(super) struct Session {
     pub(super) entity: Option<Entity>,
     /// The entity's value is part of the HMAC's key.
     pub(super) include_auth: bool,
+    /// The hash over code and parameters of the command, if the session's policy is limited to one.
+    pub(super) parameter_hash: Digest,
 }
 
 impl Session {
@@ -33,6 +35,7 @@ impl Session {
         auth: Digest::EMPTY,
         entity: None,
         include_auth: false,
+        parameter_hash: Digest::EMPTY,
     };
 
     pub(super) const fn is_password(&self) -> bool {

@@ -188,6 +188,7 @@ impl Marshal for PolicyState {
             Bound::Parameters(hash) => w.put(&1u8).and_then(|()| w.put(hash))?,
             Bound::Names(hash) => w.put(&2u8).and_then(|()| w.put(hash))?,
             Bound::Template(hash) => w.put(&3u8).and_then(|()| w.put(hash))?,
+            Bound::ParametersAlone(hash) => w.put(&4u8).and_then(|()| w.put(hash))?,
         }
         w.put(&self.pcr_counter.is_some())?;
         w.put(&self.pcr_counter.unwrap_or(0))?;
@@ -208,7 +209,8 @@ impl Unmarshal for PolicyState {
             0 => Bound::Nothing,
             1 => Bound::Parameters(r.read()?),
             2 => Bound::Names(r.read()?),
-            _ => Bound::Template(r.read()?),
+            3 => Bound::Template(r.read()?),
+            _ => Bound::ParametersAlone(r.read()?),
         };
         let has_counter = r.read::<bool>()?;
         let pcr_counter = Some(r.read()?).filter(|_| has_counter);

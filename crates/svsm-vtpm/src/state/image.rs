@@ -11,7 +11,7 @@ use crate::{
 
 const MAGIC: [u8; 8] = *b"svsmvtpm";
 /// The layout; raised when it changes.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 impl Core<'_> {
     /// Gives the store the state, if it changed. The state stays "changed" if the store fails.

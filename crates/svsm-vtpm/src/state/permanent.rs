@@ -20,10 +20,13 @@ pub(crate) const SEED_LEN: usize = 64;
 pub(crate) type Seed = [u8; SEED_LEN];
 
 /// One bit for each command that the TPM implements, by its place in the table.
-pub(crate) type CommandSet = [u8; table::COMMANDS.len().div_ceil(8)];
+pub(crate) type CommandSet = [u8; 18];
 
 /// None of them.
-pub(crate) const NO_COMMANDS: CommandSet = [0; table::COMMANDS.len().div_ceil(8)];
+pub(crate) const NO_COMMANDS: CommandSet = [0; 18];
+
+/// The code that the first bit stands for: bits are counted by code and not by place, so that a set means the same when commands are added.
+const FIRST_CODE: u16 = 0x11F;
 
 /// A policy that authorizes the use of a hierarchy or of PCRs.
 #[derive(Clone, Debug, Default, Zeroize)]
@@ -266,15 +269,22 @@ impl ClearState {
     }
 }
 
-/// Whether a set has the command with this place in the table.
+/// Octet and mask of the command at a place of the table.
+fn bit_of(index: usize) -> Option<(usize, u8)> {
+    let bit = usize::from(table::command(index)?.code.checked_sub(FIRST_CODE)?);
+    Some((bit / 8, 1 << (bit % 8)))
+}
+
+/// Whether a set has the command at a place of the table.
 pub(crate) fn has_command(set: &CommandSet, index: usize) -> bool {
-    set.get(index / 8)
-        .is_some_and(|octet| octet & 1 << (index % 8) != 0)
+    bit_of(index).is_some_and(|(at, mask)| set.get(at).is_some_and(|octet| octet & mask != 0))
 }
 
 /// Puts a command into a set or takes it out.
 pub(crate) fn set_command(set: &mut CommandSet, index: usize, on: bool) {
-    if let Some(octet) = set.get_mut(index / 8) {
-        *octet = *octet & !(1 << (index % 8)) | u8::from(on) << (index % 8);
+    if let Some((at, mask)) = bit_of(index)
+        && let Some(octet) = set.get_mut(at)
+    {
+        *octet = *octet & !mask | if on { mask } else { 0 };
     }
 }

@@ -49,6 +49,8 @@ pub(crate) enum Bound {
     Parameters(Digest),
     Names(Digest),
     Template(Digest),
+    /// As `Parameters`, but not over the names.
+    ParametersAlone(Digest),
 }
 
 /// A loaded session.

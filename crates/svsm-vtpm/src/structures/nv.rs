@@ -80,6 +80,28 @@ impl Unmarshal for NvPublic {
     }
 }
 
+/// `TPMT_NV_PUBLIC_2` (version 1.83, clause 13.12): the public area, after the type of its handle. There are none of the types that
+/// would have more.
+#[derive(Clone, Debug)]
+pub(crate) struct NvPublic2(pub(crate) NvPublic);
+
+/// `TPM_HT_NV_INDEX`.
+const NV_INDEX: u8 = 1;
+
+impl Unmarshal for NvPublic2 {
+    fn read(r: &mut Reader<'_>) -> Result<Self, Rc> {
+        ensure(r.read::<u8>()? == NV_INDEX, Rc::SELECTOR)?;
+        r.read().map(Self)
+    }
+}
+
+impl Marshal for NvPublic2 {
+    fn write(&self, w: &mut Writer<'_>) -> Result<(), Rc> {
+        w.put(&NV_INDEX)?;
+        w.put(&self.0)
+    }
+}
+
 impl Marshal for NvPublic {
     fn write(&self, w: &mut Writer<'_>) -> Result<(), Rc> {
         w.put(&self.handle)?;

@@ -8,7 +8,7 @@ use crate::{
     state::Core,
     structures::{
         attributes::NvAttributes as A,
-        nv::{NvKind, NvPublic},
+        nv::{NvKind, NvPublic, NvPublic2},
     },
 };
 
@@ -17,8 +17,24 @@ const STATE: A = A::WRITE_LOCKED.union(A::READ_LOCKED).union(A::WRITTEN);
 
 /// TPM2_NV_DefineSpace (clause 31.3).
 pub(crate) fn define_space(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
-    let mut auth: Digest = call.param()?;
+    let auth: Digest = call.param()?;
     let public: NvPublic = call.param_with(|r| r.sized_as())?;
+    define(core, call, auth, &public)
+}
+
+/// TPM2_NV_DefineSpace2 (version 1.83, clause 31.17).
+pub(crate) fn define_space2(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    let auth: Digest = call.param()?;
+    let NvPublic2(public) = call.param_with(|r| r.sized_as())?;
+    define(core, call, auth, &public)
+}
+
+fn define(
+    core: &mut Core<'_>,
+    call: &Call<'_>,
+    mut auth: Digest,
+    public: &NvPublic,
+) -> Result<(), Stop> {
     call.end()?;
     auth.trim_end();
     let digest_len = public.name_alg.digest_len();
@@ -30,7 +46,7 @@ pub(crate) fn define_space(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(
         !platform || core.clear.ph_enable_nv,
         Rc::HIERARCHY.handle(1),
     )?;
-    check(&public).map_err(|rc| rc.param(2))?;
+    check(public).map_err(|rc| rc.param(2))?;
     ensure(
         public.has(A::PLATFORM_CREATE) == platform,
         Rc::ATTRIBUTES.handle(1),
@@ -41,7 +57,7 @@ pub(crate) fn define_space(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(
     )?;
     ensure(platform || core.clear.sh_enable, Rc::HIERARCHY.handle(1))?;
     ensure(core.nv.content(public.handle).is_none(), Rc::NV_DEFINED)?;
-    Ok(core.add_index(&public, &auth)?)
+    Ok(core.add_index(public, &auth)?)
 }
 
 fn check(public: &NvPublic) -> Result<(), Rc> {
@@ -119,6 +135,15 @@ pub(crate) fn read_public(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
     let index = core.index(call.handle_at(0)).ok_or(Rc::HANDLE.handle(1))?;
     call.out.sized_as(&index.public)?;
     Ok(call.put(&core.index_name(&index.public))?)
+}
+
+/// TPM2_NV_ReadPublic2 (version 1.83, clause 31.18).
+pub(crate) fn read_public2(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    call.end()?;
+    let index = core.index(call.handle_at(0)).ok_or(Rc::HANDLE.handle(1))?;
+    let name = core.index_name(&index.public);
+    call.out.sized_as(&NvPublic2(index.public))?;
+    Ok(call.put(&name)?)
 }
 
 /// TPM2_NV_ChangeAuth (clause 31.15).

@@ -1,6 +1,9 @@
 //! Assertions about values that the TPM has: PCRs, NV indices, clocks (clauses 23.7, 23.9, 23.10, 23.20 and 23.22).
 
-use super::Call;
+use super::{
+    super::capability::{ITEM_MAX, one},
+    Call,
+};
 use crate::{
     alg::HashAlg,
     crypto::Digest,
@@ -57,6 +60,8 @@ impl Unmarshal for Operation {
 }
 
 impl Operation {
+    const NEQ: u16 = 1;
+
     /// Compares `a` with `b`, of one length.
     fn holds(self, a: &[u8], b: &[u8]) -> bool {
         let negative = |x: &[u8]| x.first().is_some_and(|first| first & 0x80 != 0);
@@ -138,6 +143,44 @@ pub(crate) fn counter_timer(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
         ensure(operation.holds(data, operand.as_slice()), Rc::POLICY)?;
     }
     let hash = arguments(core, alg, operand.as_slice(), offset, operation);
+    Ok(core.extend_policy(call.handle_at(0), call.command.code, &[hash.as_slice()])?)
+}
+
+/// TPM2_PolicyCapability (version 1.83, clause 23.24).
+pub(crate) fn capability(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    let operand: Digest = call.param()?;
+    let offset: u16 = call.param()?;
+    let operation: Operation = call.param()?;
+    let capability: u32 = call.param()?;
+    let property: u32 = call.param()?;
+    call.end()?;
+    let session = core.policy_session(call, 0)?;
+    let (alg, trial) = (session.auth_hash, session.is_trial());
+    if !trial {
+        // Not those whose property says nothing, and that say nothing here.
+        ensure(matches!(capability, 0..=4 | 6..=9), Rc::VALUE.param(4))?;
+        let mut buffer = [0; ITEM_MAX];
+        let len = one(core, capability, property, 5, &mut buffer)?;
+        let data = buffer.get(..len).unwrap_or_default();
+        if data.is_empty() {
+            // What is not there differs from everything, and that is all that can be said of it.
+            ensure(operation.0 == Operation::NEQ, Rc::POLICY)?;
+        } else {
+            let data = data.get(usize::from(offset)..).ok_or(Rc::VALUE.param(2))?;
+            let data = data.get(..operand.len()).ok_or(Rc::SIZE.param(1))?;
+            ensure(operation.holds(data, operand.as_slice()), Rc::POLICY)?;
+        }
+    }
+    let hash = core.crypto.hash(
+        alg,
+        &[
+            operand.as_slice(),
+            &offset.to_be_bytes(),
+            &operation.0.to_be_bytes(),
+            &capability.to_be_bytes(),
+            &property.to_be_bytes(),
+        ],
+    );
     Ok(core.extend_policy(call.handle_at(0), call.command.code, &[hash.as_slice()])?)
 }
 

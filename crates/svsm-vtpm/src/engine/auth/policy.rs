@@ -64,6 +64,9 @@ pub(super) fn check(
             );
             ensure(*hash == now, Rc::POLICY_FAIL)?;
         }
+        Bound::ParametersAlone(hash) => {
+            ensure(*hash == frame.session(n).parameter_hash, Rc::POLICY_FAIL)?;
+        }
         // Checked by the commands that have a template.
         Bound::Template(_) => {
             ensure(
