@@ -158,12 +158,12 @@ fn authorization(tpm: &mut Ours) -> Result<Vec<Subject>> {
     let mut subjects = Vec::new();
     let by_password = |secret: &[u8]| clear_control(0x4000_0009, &[], secret);
     let by_hmac = |hmac: &[u8]| clear_control(0x0200_0000, &[2; 16], hmac);
-    let right: [(&'static str, &[u8], &dyn Fn(&[u8]) -> Vec<u8>); 2] = [
-        ("password", &secret, &by_password),
-        ("HMAC of a session", hmac.as_slice(), &by_hmac),
-    ];
     let mut rng = Rng::new(8);
-    for (name, right, command) in right {
+    for (name, right) in [("password", &secret[..]), ("HMAC of a session", &hmac)] {
+        let command = |value: &[u8]| match name {
+            "password" => by_password(value),
+            _ => by_hmac(value),
+        };
         let mut wrong = |from: usize, to: usize| -> Vec<Vec<u8>> {
             (0..VARIANTS)
                 .map(|n| {

@@ -162,6 +162,7 @@ fn select<const L: usize>(a: &[u64; L], b: &[u64; L], chosen: u8) -> [u64; L] {
 // Where words are counted, the compiler sees that no index leaves its array, and leaves no check: with iterators it makes slower code.
 #[expect(
     clippy::indexing_slicing,
+    clippy::needless_range_loop,
     reason = "every index is below the length of its array, which is a constant"
 )]
 impl<const L: usize> Field<L> {
@@ -207,9 +208,7 @@ impl<const L: usize> Field<L> {
         let (ll, hh, hl) = (product(&l, &l), product(&h, &h), product(&h, &l));
         let (mut low, mut high) = ([0; L], [0; L]);
         let (mut carry, mut bit) = (0, 0);
-        for i in 0..H {
-            low[i] = ll.0[i];
-        }
+        low[..H].copy_from_slice(&ll.0);
         for i in 0..H {
             (low[H + i], carry) = add(ll.1[i], hl.0[i] << 1 | bit, carry);
             bit = hl.0[i] >> 63;
