@@ -13,6 +13,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Bytes<const N: usize> {
     len: u16,
+    /// The bytes, and zeros.
     data: [u8; N],
 }
 
@@ -57,8 +58,9 @@ impl<const N: usize> Bytes<N> {
     pub fn resize(&mut self, len: usize) {
         let len = len.min(N);
         let old = self.len();
+        // What is beyond the end is zero already.
         self.data
-            .get_mut(len.min(old)..)
+            .get_mut(len.min(old)..old)
             .unwrap_or_default()
             .zeroize();
         self.len = u16::try_from(len).unwrap_or(u16::MAX);
@@ -156,5 +158,22 @@ impl<const N: usize> Unmarshal for Bytes<N> {
 impl<const N: usize> Marshal for Bytes<N> {
     fn write(&self, w: &mut Writer<'_>) -> Result<(), Rc> {
         w.sized(self.as_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_cut_off_does_not_come_back() {
+        let mut bytes: Bytes<8> = Bytes::new(&[1, 2, 3, 4]).unwrap();
+        bytes.resize(2);
+        bytes.resize(8);
+        assert_eq!(bytes.as_slice(), [1, 2, 0, 0, 0, 0, 0, 0]);
+        bytes.trim_end();
+        bytes.pad_front(4);
+        bytes.resize(6);
+        assert_eq!(bytes.as_slice(), [0, 0, 1, 2, 0, 0]);
     }
 }

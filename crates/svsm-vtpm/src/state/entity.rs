@@ -63,7 +63,7 @@ impl Core<'_> {
                 self.sessions.loaded(handle).ok_or(code)?;
             }
             HandleKind::Nv => {
-                self.accessible_index(handle)?;
+                self.check_index(handle)?;
             }
             HandleKind::Pcr => {
                 if handle.index() >= PCR_COUNT {

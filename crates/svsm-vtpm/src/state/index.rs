@@ -47,16 +47,24 @@ impl Core<'_> {
         })
     }
 
-    /// The index, or the code for one that cannot be used now.
-    pub(crate) fn accessible_index(&self, handle: Handle) -> Result<Index, Rc> {
-        let index = self.index(handle).ok_or(Rc::HANDLE)?;
-        let enabled = if index.public.has(A::PLATFORM_CREATE) {
+    /// The attributes of the index with this handle: all that most checks look at, without reading the rest.
+    pub(crate) fn index_attributes(&self, handle: Handle) -> Option<A> {
+        let content = self.nv.content(handle)?;
+        let bits = content.get(ATTRIBUTES_AT..ATTRIBUTES_AT + 4)?;
+        Some(A::from_bits_retain(u32::from_be_bytes(
+            bits.try_into().ok()?,
+        )))
+    }
+
+    /// Checks that there is an index with this handle which can be used now.
+    pub(crate) fn check_index(&self, handle: Handle) -> Result<(), Rc> {
+        let attributes = self.index_attributes(handle).ok_or(Rc::HANDLE)?;
+        let enabled = if attributes.contains(A::PLATFORM_CREATE) {
             self.clear.ph_enable_nv
         } else {
             self.clear.sh_enable
         };
-        ensure(enabled, Rc::HANDLE)?;
-        Ok(index)
+        ensure(enabled, Rc::HANDLE)
     }
 
     pub(crate) fn index_data(&self, index: &Index) -> &[u8] {
@@ -188,6 +196,11 @@ impl Core<'_> {
 
     /// Counts a right or wrong use of a PIN index's value.
     pub(crate) fn count_pin(&mut self, handle: Handle, right: bool) {
+        let is_pin =
+            |attributes: A| matches!(attributes.kind(), Some(NvKind::PinFail | NvKind::PinPass));
+        if !self.index_attributes(handle).is_some_and(is_pin) {
+            return;
+        }
         let Some(mut index) = self.index(handle) else {
             return;
         };

@@ -3,7 +3,7 @@ use crypto_bigint::{
     modular::{FixedMontyForm, FixedMontyParams},
 };
 
-use super::{RustCrypto, prime};
+use super::{RustCrypto, montgomery::Field, prime};
 use crate::crypto::{RsaHalf, RsaKey, RsaMath, RsaNumber, Stream};
 
 /// Calls a function that is generic over the limbs of a prime and of the modulus, by the modulus' length in bytes.
@@ -97,21 +97,31 @@ fn public<const H: usize, const N: usize>(n: &[u8], e: u32, x: &[u8]) -> Option<
         return None;
     }
     let params = FixedMontyParams::new_vartime(n);
-    Some(bytes(&power(&x, e, &params)))
+    Some(bytes(&power::<H, N>(&x, e, &params)))
 }
 
 /// `x` to a public power.
-fn power<const L: usize>(x: &Uint<L>, e: u32, params: &FixedMontyParams<L>) -> Uint<L> {
-    let x = FixedMontyForm::new(x, params);
-    let mut y = x;
+fn power<const H: usize, const L: usize>(
+    x: &Uint<L>,
+    e: u32,
+    params: &FixedMontyParams<L>,
+) -> Uint<L> {
+    let field = Field::of(params);
+    let base = FixedMontyForm::new(x, params).as_montgomery().to_words();
+    let mut y = base;
     // Square and multiply from the second-highest bit down: the exponent is public and has few ones.
-    for bit in (0..31 - e.leading_zeros().min(31)).rev() {
-        y = y.square();
+    for bit in (1..31 - e.leading_zeros().min(31)).rev() {
+        y = field.square::<H>(&y);
         if e >> bit & 1 == 1 {
-            y = y.mul(&x);
+            y = field.multiply(&y, &base);
         }
     }
-    y.retrieve()
+    // The last factor is no Montgomery form, so that the product is none.
+    let last = if e & 1 == 1 && e > 1 { *x } else { Uint::ONE };
+    if e > 1 {
+        y = field.square::<H>(&y);
+    }
+    Uint::from_words(field.multiply(&y, &last.to_words()))
 }
 
 /// `x` modulo a prime of half its length, in Montgomery form, in constant time: with `R = 2^(64 H)`, `x = hi R + lo`.
@@ -144,7 +154,7 @@ fn private<const H: usize, const N: usize>(
 
     // Blinding: the secret exponentiations see x r^e, and r is taken out of their results.
     let r = draw::<N>(n.modulus().as_ref(), random);
-    let blind = FixedMontyForm::new(&power(&r, key.e, &n), &n);
+    let blind = FixedMontyForm::new(&power::<H, N>(&r, key.e, &n), &n);
     let blinded = FixedMontyForm::new(&x, &n).mul(&blind).retrieve();
     let unblind = |params: &FixedMontyParams<H>| -> Option<FixedMontyForm<H>> {
         Option::from(reduce(&r, params).invert())
@@ -164,7 +174,7 @@ fn private<const H: usize, const N: usize>(
     let m = join::<H, N>(&low, &high).wrapping_add(&m_q.resize::<N>());
 
     // A fault in one half would give the modulus' factors to whoever sees the result.
-    (power(&m, key.e, &n) == x).then(|| bytes(&m))
+    (power::<H, N>(&m, key.e, &n) == x).then(|| bytes(&m))
 }
 
 /// Bits of a number of so many limbs.
