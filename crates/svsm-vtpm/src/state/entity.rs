@@ -216,7 +216,8 @@ impl Core<'_> {
     pub(crate) fn policy_available(&self, entity: Entity, access: Access) -> bool {
         let policy = self.policy_of(entity);
         match entity.handle.kind() {
-            HandleKind::Permanent | HandleKind::Pcr => policy.alg.is_some(),
+            HandleKind::Permanent => policy.alg.is_some(),
+            HandleKind::Pcr => rule_of(entity.handle.index()).group,
             HandleKind::Transient | HandleKind::Persistent => self
                 .object_of(entity)
                 // An empty policy is one that no session fulfils.

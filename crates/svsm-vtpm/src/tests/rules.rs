@@ -150,6 +150,11 @@ fn a_policy_that_is_empty_fails() {
     // Unseal, which is refused before anybody asks whether the object has data.
     let rc = with_sessions(&mut bench, 0x15E, &[FIRST], &[(0x0300_0000, 1)], &[]);
     assert_eq!(rc, Rc::POLICY_FAIL.session(1));
+    // PCR 20 has a policy, which nobody has set; PCR 16 has none.
+    for (pcr, code) in [(20, Rc::POLICY_FAIL.session(1)), (16, Rc::AUTH_UNAVAILABLE)] {
+        let rc = with_sessions(&mut bench, 0x13C, &[pcr], &[(0x0300_0000, 1)], &[0, 0]);
+        assert_eq!(rc, code, "{pcr}");
+    }
 }
 
 #[test]
