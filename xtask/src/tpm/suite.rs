@@ -40,21 +40,25 @@ const LIMIT: &str = "120";
 /// The exit status by which a test says that it was skipped.
 const SKIPPED: i32 = 77;
 
-/// Tests that may be skipped. The first four ask for commands that the TPM answers by TPM_RC_COMMAND_CODE, the next two for
-/// physical presence; the others need data or hardware that the suite itself does not bring. swtpm skips all but the second.
-const MAY_SKIP: [&str; 11] = [
-    "esys-act-set-timeout.int",
-    "esys-certifyX509.int",
-    "esys-field-upgrade.int",
-    "esys-firmware-read.int",
-    "esys-pp-commands.int",
-    "fapi-key-create-policy-physical-presence-sign.fint",
-    "fapi-data-crypt-persistent.fint",
-    "fapi-data-crypt.fint",
-    "fapi-provisioning-cert-error.fint",
-    "fapi-provisioning-with-template-rsa.fint",
-    "fapi-provisioning-with-template.fint",
+/// Tests that may be skipped, and why. swtpm skips them, too.
+const MAY_SKIP: [(&str, &str); 10] = [
+    ("esys-act-set-timeout.int", COMMAND_CODE),
+    ("esys-field-upgrade.int", COMMAND_CODE),
+    ("esys-firmware-read.int", COMMAND_CODE),
+    ("esys-pp-commands.int", PRESENCE),
+    (
+        "fapi-key-create-policy-physical-presence-sign.fint",
+        PRESENCE,
+    ),
+    ("fapi-data-crypt-persistent.fint", NOT_BROUGHT),
+    ("fapi-data-crypt.fint", NOT_BROUGHT),
+    ("fapi-provisioning-cert-error.fint", NOT_BROUGHT),
+    ("fapi-provisioning-with-template-rsa.fint", NOT_BROUGHT),
+    ("fapi-provisioning-with-template.fint", NOT_BROUGHT),
 ];
+const COMMAND_CODE: &str = "asks for a command that the TPM does not have (TPM_RC_COMMAND_CODE)";
+const PRESENCE: &str = "needs somebody who is physically present";
+const NOT_BROUGHT: &str = "needs data or hardware that the suite does not bring";
 
 /// How the tests reach the TPM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +101,12 @@ pub(crate) struct Tally {
     pub(crate) skipped: Vec<String>,
 }
 
+/// Why a test may be skipped, if it may.
+fn reason(test: &str) -> Option<&'static str> {
+    let mut known = MAY_SKIP.iter();
+    known.find(|(name, _)| *name == test).map(|(_, why)| *why)
+}
+
 impl Tally {
     /// One line, and an error if a test failed, or was skipped without leave.
     pub(crate) fn check(&self) -> Result<String> {
@@ -104,7 +114,7 @@ impl Tally {
             .skipped
             .iter()
             .map(String::as_str)
-            .filter(|name| !MAY_SKIP.contains(name))
+            .filter(|name| reason(name).is_none())
             .collect();
         ensure!(
             unexpected.is_empty(),
@@ -247,7 +257,8 @@ impl Suite {
             ui::elapsed(start)
         );
         for name in &tally.skipped {
-            println!("  skipped: {name}");
+            let why = reason(name).unwrap_or("nobody knows why");
+            println!("  skipped: {name} ({why})");
         }
         Ok(tally)
     }
@@ -390,7 +401,7 @@ mod tests {
         let mut tally = Tally {
             passed: 3,
             failed: vec![],
-            skipped: vec![MAY_SKIP[0].to_owned()],
+            skipped: vec![MAY_SKIP[0].0.to_owned()],
         };
         assert_eq!(tally.check().unwrap(), "3 passed, 0 failed, 1 skipped");
         tally.skipped.push("esys-quote.int".to_owned());
