@@ -119,9 +119,15 @@ impl<const N: usize> Bytes<N> {
 }
 
 impl<const N: usize> PartialEq for Bytes<N> {
-    /// In constant time for strings of one length.
+    /// In constant time for strings of one length: eight bytes at once, and the rest.
     fn eq(&self, other: &Self) -> bool {
-        bool::from(self.as_slice().ct_eq(other.as_slice()))
+        let (a, a_rest) = self.as_slice().as_chunks::<8>();
+        let (b, b_rest) = other.as_slice().as_chunks::<8>();
+        let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+        let same = a.iter().zip(b).fold(a_rest.ct_eq(b_rest), |same, (a, b)| {
+            same & word(a).ct_eq(&word(b))
+        });
+        a.len() == b.len() && bool::from(same)
     }
 }
 
@@ -164,6 +170,35 @@ impl<const N: usize> Marshal for Bytes<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strings_are_equal_if_lengths_and_all_bytes_are() {
+        let mut bytes: Bytes<20> = Bytes::zeroed(20);
+        bytes
+            .as_mut_slice()
+            .iter_mut()
+            .zip(1..)
+            .for_each(|(b, n)| *b = n);
+        for len in 0..=20 {
+            bytes.resize(len);
+            assert_eq!(bytes, bytes.clone());
+            for shorter in 0..len {
+                let mut other = bytes.clone();
+                other.resize(shorter);
+                assert_ne!(bytes, other);
+                let mut other = bytes.clone();
+                other.as_mut_slice()[shorter] ^= 0x80;
+                assert_ne!(bytes, other);
+            }
+            bytes.resize(0);
+            bytes = Bytes::zeroed(20);
+            bytes
+                .as_mut_slice()
+                .iter_mut()
+                .zip(1..)
+                .for_each(|(b, n)| *b = n);
+        }
+    }
 
     #[test]
     fn what_was_cut_off_does_not_come_back() {

@@ -365,6 +365,23 @@ mod tests {
     }
 
     #[test]
+    fn sets_of_commands_have_room_for_each() {
+        use crate::state::permanent::{NO_COMMANDS, has_command, set_command};
+        for command in &COMMANDS {
+            let mut set = NO_COMMANDS;
+            set_command(&mut set, command.code, true);
+            let has = |code| has_command(&set, code);
+            assert!(
+                COMMANDS
+                    .iter()
+                    .all(|c| has(c.code) == (c.code == command.code))
+            );
+            set_command(&mut set, command.code, false);
+            assert_eq!(set, NO_COMMANDS);
+        }
+    }
+
+    #[test]
     fn handles_that_need_an_authorization_come_first() {
         for command in &COMMANDS {
             assert!(

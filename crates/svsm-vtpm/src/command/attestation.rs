@@ -15,7 +15,12 @@ use crate::{
     crypto::{Digest, kdf},
     handle::Handle,
     rc::{About, Rc, Stop, ensure},
-    state::{Core, entity::Entity, pcr::digest_of, permanent::has_command},
+    state::{
+        Core,
+        entity::Entity,
+        pcr::digest_of,
+        permanent::{has_command, set_command},
+    },
     structures::{
         attest::{Data, GENERATED, Tag, Ticket},
         attributes::ObjectAttributes as A,
@@ -271,8 +276,8 @@ pub(crate) fn get_command_audit_digest(
         |core, w| {
             let alg = core.permanent.audit_alg;
             let mut state = core.crypto.start(alg);
-            for (index, command) in table::COMMANDS.iter().enumerate() {
-                if has_command(&core.permanent.audit_commands, index) {
+            for command in &table::COMMANDS {
+                if has_command(&core.permanent.audit_commands, command.code) {
                     core.crypto
                         .update(&mut state, &u32::from(command.code).to_be_bytes());
                 }
@@ -322,12 +327,12 @@ pub(crate) fn set_audit_status(core: &mut Core<'_>, call: &mut Call<'_>) -> Resu
         core.permanent.audit_alg = alg;
         core.reset.audit_digest = Digest::EMPTY;
     } else {
-        let itself = table::index_of(u32::from(table::SET_AUDIT_STATUS));
-        for index in set.iter() {
-            crate::state::permanent::set_command(&mut core.permanent.audit_commands, index, true);
+        for command in set.iter() {
+            set_command(&mut core.permanent.audit_commands, command.code, true);
         }
-        for index in clear.iter().filter(|i| Some(*i) != itself) {
-            crate::state::permanent::set_command(&mut core.permanent.audit_commands, index, false);
+        let itself = table::SET_AUDIT_STATUS;
+        for command in clear.iter().filter(|c| c.code != itself) {
+            set_command(&mut core.permanent.audit_commands, command.code, false);
         }
     }
     core.dirty = true;

@@ -17,7 +17,7 @@ use crate::{
         pcr::{PCR_COUNT, PcrSelection},
         public::Params,
     },
-    table,
+    table::{self, Command},
     wire::{Reader, Writer},
 };
 
@@ -80,8 +80,10 @@ pub(crate) struct Commands {
 }
 
 impl Commands {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> {
-        (0..table::COMMANDS.len()).filter(|i| has_command(&self.set, *i))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'static Command> {
+        table::COMMANDS
+            .iter()
+            .filter(|command| has_command(&self.set, command.code))
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -95,9 +97,8 @@ pub(crate) fn read_commands(r: &mut Reader<'_>) -> Result<Commands, Rc> {
     ensure(count <= DATA_MAX / 4, Rc::SIZE)?;
     let mut set = NO_COMMANDS;
     for _ in 0..count {
-        let index = table::index_of(r.read()?);
-        if let Some(index) = index {
-            set_command(&mut set, index, true);
+        if let Ok(code) = u16::try_from(r.read::<u32>()?) {
+            set_command(&mut set, code, true);
         }
     }
     Ok(Commands { set, named: count })
@@ -250,9 +251,8 @@ fn write_list(
 fn commands(w: &mut Writer<'_>, set: &CommandSet, property: u32, count: u32) -> Result<bool, Rc> {
     let chosen = table::COMMANDS
         .iter()
-        .enumerate()
-        .filter(|(index, c)| has_command(set, *index) && u32::from(c.code) >= property);
-    list(w, count, 4, chosen, |w, (_, c)| w.put(&u32::from(c.code)))
+        .filter(|c| has_command(set, c.code) && u32::from(c.code) >= property);
+    list(w, count, 4, chosen, |w, c| w.put(&u32::from(c.code)))
 }
 
 /// Handles of a kind, from one on, in ascending order.

@@ -6,8 +6,12 @@ use crate::{
     crypto::Digest,
     handle::{Handle, HandleKind},
     rc::{Rc, Stop, ensure},
-    state::{Core, permanent::Policy},
+    state::{
+        Core,
+        permanent::{Policy, set_command},
+    },
     structures::attributes::NvAttributes,
+    table::{Flags, PP_COMMANDS},
 };
 
 impl Core<'_> {
@@ -205,15 +209,12 @@ pub(crate) fn pp_commands(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
     let set = call.param_with(super::capability::read_commands)?;
     let clear = call.param_with(super::capability::read_commands)?;
     call.end()?;
-    let eligible = |index: usize| {
-        crate::table::command(index).is_some_and(|c| c.has(crate::table::Flags::PRESENCE))
-    };
-    for index in set.iter().filter(|i| eligible(*i)) {
-        crate::state::permanent::set_command(&mut core.permanent.pp_commands, index, true);
+    for command in set.iter().filter(|c| c.has(Flags::PRESENCE)) {
+        set_command(&mut core.permanent.pp_commands, command.code, true);
     }
-    let itself = crate::table::index_of(u32::from(crate::table::PP_COMMANDS));
-    for index in clear.iter().filter(|i| eligible(*i) && Some(*i) != itself) {
-        crate::state::permanent::set_command(&mut core.permanent.pp_commands, index, false);
+    let others = clear.iter().filter(|c| c.code != PP_COMMANDS);
+    for command in others.filter(|c| c.has(Flags::PRESENCE)) {
+        set_command(&mut core.permanent.pp_commands, command.code, false);
     }
     core.dirty = true;
     Ok(())

@@ -6,7 +6,6 @@ use crate::{
     crypto::Digest,
     state::{Core, permanent::has_command},
     structures::attributes::SessionAttributes as A,
-    table,
 };
 
 /// Extends the audit digests by a command that succeeded.
@@ -43,8 +42,7 @@ pub(super) fn remember(frame: &mut Frame, core: &mut Core<'_>, params: &[u8]) {
         core.exclusive_audit = None;
     }
 
-    let index = table::index_of(u32::from(command.code)).unwrap_or(usize::MAX);
-    if has_command(&core.permanent.audit_commands, index) {
+    if has_command(&core.permanent.audit_commands, command.code) {
         audit_command(frame, core, params);
     }
 }

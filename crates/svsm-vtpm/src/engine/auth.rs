@@ -181,8 +181,8 @@ fn compute_cp_hashes(frame: &mut Frame, core: &Core<'_>, buffer: &[u8]) {
         }
     }
     // The command that changes what is audited may make itself such a one.
-    let index = table::index_of(command.code.into()).unwrap_or(usize::MAX);
-    if command.code == table::SET_AUDIT_STATUS || has_command(&core.permanent.audit_commands, index)
+    if command.code == table::SET_AUDIT_STATUS
+        || has_command(&core.permanent.audit_commands, command.code)
     {
         want(core.permanent.audit_alg);
     }

@@ -9,7 +9,6 @@ use crate::{
     bytes::Bytes,
     rc::Rc,
     structures::{pcr::SELECT_LEN, public::Digest},
-    table,
     wire::{Marshal, Reader, Unmarshal, Writer},
 };
 
@@ -269,22 +268,23 @@ impl ClearState {
     }
 }
 
-/// Octet and mask of the command at a place of the table.
-fn bit_of(index: usize) -> Option<(usize, u8)> {
-    let bit = usize::from(table::command(index)?.code.checked_sub(FIRST_CODE)?);
-    Some((bit / 8, 1 << (bit % 8)))
+/// Octet and mask of a command.
+fn bit_of(code: u16) -> (usize, u8) {
+    // A code below the first is far behind the last.
+    let bit = usize::from(code.wrapping_sub(FIRST_CODE));
+    (bit / 8, 1 << (bit % 8))
 }
 
-/// Whether a set has the command at a place of the table.
-pub(crate) fn has_command(set: &CommandSet, index: usize) -> bool {
-    bit_of(index).is_some_and(|(at, mask)| set.get(at).is_some_and(|octet| octet & mask != 0))
+/// Whether a set has the command of a code.
+pub(crate) fn has_command(set: &CommandSet, code: u16) -> bool {
+    let (at, mask) = bit_of(code);
+    set.get(at).is_some_and(|octet| octet & mask != 0)
 }
 
-/// Puts a command into a set or takes it out.
-pub(crate) fn set_command(set: &mut CommandSet, index: usize, on: bool) {
-    if let Some((at, mask)) = bit_of(index)
-        && let Some(octet) = set.get_mut(at)
-    {
+/// Puts the command of a code into a set or takes it out.
+pub(crate) fn set_command(set: &mut CommandSet, code: u16, on: bool) {
+    let (at, mask) = bit_of(code);
+    if let Some(octet) = set.get_mut(at) {
         *octet = *octet & !mask | if on { mask } else { 0 };
     }
 }

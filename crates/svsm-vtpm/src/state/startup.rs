@@ -82,15 +82,9 @@ impl Core<'_> {
             permanent.ph_proof,
         ] = seeds;
         permanent.pp_commands = NO_COMMANDS;
-        for (index, command) in table::COMMANDS.iter().enumerate() {
-            set_command(
-                &mut permanent.pp_commands,
-                index,
-                command.code == table::PP_COMMANDS,
-            );
-            let audited = command.code == table::SET_AUDIT_STATUS;
-            set_command(&mut permanent.audit_commands, index, audited);
-        }
+        set_command(&mut permanent.pp_commands, table::PP_COMMANDS, true);
+        permanent.audit_commands = NO_COMMANDS;
+        set_command(&mut permanent.audit_commands, table::SET_AUDIT_STATUS, true);
         self.dirty = true;
         Ok(())
     }

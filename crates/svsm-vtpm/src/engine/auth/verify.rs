@@ -1,7 +1,5 @@
 //! Passwords and HMACs: whether the caller knows the value that a use needs.
 
-use subtle::ConstantTimeEq;
-
 use super::{super::dispatch, Frame, cp_hash, policy};
 use crate::{
     bytes::Bytes,
@@ -23,9 +21,8 @@ pub(super) fn authorize(frame: &mut Frame, core: &mut Core<'_>, n: usize) -> Res
     };
     let role = dispatch::role_of(frame, n);
     if entity.handle == Handle::PLATFORM {
-        let index = crate::table::index_of(u32::from(command.code)).unwrap_or(usize::MAX);
         let demanded = command.has(Flags::PRESENCE)
-            && crate::state::permanent::has_command(&core.permanent.pp_commands, index);
+            && crate::state::permanent::has_command(&core.permanent.pp_commands, command.code);
         ensure(!demanded || core.physical_presence, Rc::PP)?;
     }
     let session = core.sessions.loaded(used.handle);
@@ -76,14 +73,11 @@ fn is_bound_to(core: &Core<'_>, session: &Session, entity: Entity) -> bool {
 fn password(frame: &Frame, core: &mut Core<'_>, n: usize, entity: Entity) -> Result<(), Rc> {
     let mut given = frame.session(n).auth.clone();
     given.trim_end();
-    let right = core.auth_of(entity);
+    let mut right = core.auth_of(entity);
     // Both are padded, so that the time tells nothing about the length.
-    let [a, b] = [&given, &right].map(|value| {
-        let mut padded = value.clone();
-        padded.resize(64);
-        padded
-    });
-    if bool::from(a.as_slice().ct_eq(b.as_slice())) {
+    given.resize(64);
+    right.resize(64);
+    if given == right {
         Ok(())
     } else {
         Err(wrong(frame, core, n))
