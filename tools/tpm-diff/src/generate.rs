@@ -79,7 +79,7 @@ pub(crate) struct Generator {
 const fn is_determined(code: u32) -> bool {
     matches!(
         code,
-        0x17E | 0x13C | 0x14E | 0x169 | 0x189 | 0x178 | 0x173 | 0x167 | 0x193 | 0x164
+        0x17E | 0x13C | 0x14E | 0x155 | 0x169 | 0x189 | 0x178 | 0x173 | 0x167 | 0x193 | 0x164
     )
 }
 
@@ -156,8 +156,10 @@ impl Generator {
             0x17E => 10..14,
             // A key of its own: header, type, attributes and policy agree, and the length does.
             0x173 if self.made.contains(&u32_at(command, 10)) => 22..here.len().max(22),
-            // Keys of its own encrypt otherwise.
-            0x193 | 0x164 if self.made.contains(&u32_at(command, 10)) => 10..here.len().max(10),
+            // Keys of its own encrypt and authenticate otherwise.
+            0x155 | 0x193 | 0x164 if self.made.contains(&u32_at(command, 10)) => {
+                10..here.len().max(10)
+            }
             // After a part of a block, the specification's CFB fills the vector with zeros, and libtpms with what is left of the key stream.
             0x193 | 0x164 => {
                 let data = here

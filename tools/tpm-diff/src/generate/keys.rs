@@ -7,7 +7,7 @@ use super::{Generator, PASSWORDS, sized};
 impl Generator {
     /// A template: type, name algorithm, attributes, policy, parameters, unique.
     pub(super) fn public(&mut self) -> Vec<u8> {
-        const PARAMETERS: [&[u8]; 14] = [
+        const PARAMETERS: [&[u8]; 15] = [
             b"\0\x23\0\x06\0\x80\0\x43\0\x10\0\x03\0\x10\0\0\0\0",
             b"\0\x23\0\x10\0\x18\0\x0B\0\x03\0\x10\0\0\0\0",
             b"\0\x23\0\x10\0\x10\0\x03\0\x10\0\0\0\0",
@@ -16,6 +16,7 @@ impl Generator {
             b"\0\x25\0\x06\0\x80\0\x43\0\0",
             b"\0\x25\0\x06\x01\0\0\x10\0\0",
             b"\0\x25\0\x06\0\x80\0\x42\0\0",
+            b"\0\x25\0\x06\0\x80\0\x3F\0\0",
             b"\0\x08\0\x10\0\0",
             b"\0\x08\0\x05\0\x0B\0\0",
             b"\0\x08\0\x0A\0\x0B\0\x22\0\0",
@@ -115,6 +116,7 @@ impl Generator {
                         &b"\0\x06\0\x80\0\x43"[..],
                         b"\0\x06\0\x80\0\x10",
                         b"\0\x06\0\x80\0\x42",
+                        b"\0\x06\0\x80\0\x3F",
                     ]);
                     let secret = self.bytes(&[16, 16, 16, 32]);
                     let unique = RustCrypto.hash(hash, &[&seed, &secret]);

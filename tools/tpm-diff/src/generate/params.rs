@@ -54,7 +54,8 @@ impl Generator {
             P::Digest => sized(&self.bytes(&[32, 32, 32, 20, 48, 64, 0, 16, 65])),
             P::Hash => {
                 if self.rng.one_in(15) {
-                    vec![0, 0x12]
+                    // Not there, or no hash.
+                    vec![0, self.rng.pick(&[0x12, 0x3F])]
                 } else {
                     self.hash().to_vec()
                 }
@@ -144,6 +145,7 @@ impl Generator {
                     b"\0\x06\0\x80\0\x43",
                     b"\0\x06\x01\0\0\x43",
                     b"\0\x06\0\x80\0\x42",
+                    b"\0\x06\0\x80\0\x3F",
                     b"\0\x0A\0\x0B",
                 ])
                 .to_vec(),
@@ -247,7 +249,7 @@ impl Generator {
                 .to_vec(),
             P::Mode => self
                 .rng
-                .pick(&[0x10u16, 0x43, 0x42, 0x40, 0x41, 0x44, 0x06])
+                .pick(&[0x10u16, 0x43, 0x42, 0x40, 0x41, 0x44, 0x3F, 0x06])
                 .to_be_bytes()
                 .to_vec(),
             P::Parms => {
