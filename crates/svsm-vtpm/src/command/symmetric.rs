@@ -59,6 +59,7 @@ fn crypt(
     let mode = match (cipher.mode, asked) {
         (KeyMode::Any, Some(asked)) => asked,
         (KeyMode::Chained(own), asked) if asked.is_none_or(|asked| asked == own) => own,
+        (KeyMode::Cmac, _) => return Err(Rc::MODE.handle(1).into()),
         _ => return Err(Rc::MODE.param(mode_at).into()),
     };
     let iv_len = if mode == Mode::Ecb { 0 } else { 16 };

@@ -237,6 +237,27 @@ fn a_timeout_has_eight_bytes() {
 }
 
 #[test]
+fn a_trial_session_takes_a_parameter_hash_of_any_length() {
+    let mut bench = Bench::started();
+    session(&mut bench, NULL, 3, &[0, 0x10]);
+    let params = [&[0, 0], &sized(&[1; 20])[..], &[0; 6]].concat();
+    bench.ok_auth(0x151, &[OWNER, 0x0300_0000], &params);
+    let mut bench = Bench::started();
+    session(&mut bench, NULL, 1, &[0, 0x10]);
+    let (rc, _) = bench.run(0x151, &[OWNER, 0x0300_0000], &[b""], &params);
+    assert_eq!(rc, Rc::SIZE.param(2));
+}
+
+#[test]
+fn whether_a_command_is_there_is_asked_once_all_is_read() {
+    let mut bench = Bench::started();
+    session(&mut bench, NULL, 1, &[0, 0x10]);
+    let ask = |bench: &mut Bench, params: &[u8]| bench.run(0x16C, &[0x0300_0000], &[], params).0;
+    assert_eq!(ask(&mut bench, &[0, 0, 1, 0x2F, 0]), Rc::SIZE);
+    assert_eq!(ask(&mut bench, &[0, 0, 1, 0x2F]), Rc::POLICY_CC.param(1));
+}
+
+#[test]
 fn a_key_for_codes_is_one_by_its_mode() {
     let mut bench = Bench::started();
     let template = |attributes: u8, mode: u8| {
@@ -263,7 +284,7 @@ fn a_key_for_codes_is_one_by_its_mode() {
     // Nor does a key for codes encrypt.
     let encrypt = [&data[..], &[0, 0, 0x10], &sized(&[0; 16])].concat();
     let (rc, _) = bench.run(0x193, &[FIRST], &[b""], &encrypt);
-    assert_eq!(rc, Rc::MODE.param(3));
+    assert_eq!(rc, Rc::MODE.handle(1));
 }
 
 #[test]
