@@ -4,6 +4,7 @@ mod audit; // what sessions and the TPM remember of commands
 mod auth; // authorization: passwords, HMACs, policies
 mod crypt; // encrypted parameters
 mod dispatch; // from header to handler, and back
+mod endorse; // endorsement keys and their certificates
 mod frame; // a command between two steps
 mod suspend; // the volatile state, sealed
 
@@ -20,6 +21,7 @@ use crate::{
         session::SessionSlot,
     },
 };
+pub use endorse::EndorsementMark;
 use frame::Frame;
 pub use suspend::{Refusal, Resume};
 
@@ -99,6 +101,8 @@ pub enum Error {
     BufferTooSmall,
     /// The volatile state is not one that this TPM can go on with.
     Refused(Refusal),
+    /// A command that asked for this would be answered with this code.
+    Response(Rc),
 }
 
 impl fmt::Display for Error {
@@ -112,6 +116,7 @@ impl fmt::Display for Error {
             Self::Off => f.write_str("the tpm has no power"),
             Self::BufferTooSmall => f.write_str("volatile state longer than the buffer"),
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::Response(code) => code.fmt(f),
         }
     }
 }

@@ -9,6 +9,7 @@ mod alg; // algorithm identifiers, and which are implemented
 mod bytes; // byte strings of bounded length
 mod command; // the commands
 pub mod crypto;
+pub mod endorsement; // endorsement keys, and where their certificates are
 mod engine; // submit, step, response
 mod handle; // handles
 mod object; // the rules of objects
@@ -30,7 +31,9 @@ extern crate std;
 pub use alg::Alg;
 pub use bytes::Bytes;
 pub use crypto::{Curve, HashAlg};
-pub use engine::{Error, Identity, Progress, Refusal, Resume, Seams, Storage, Tpm};
+pub use engine::{
+    EndorsementMark, Error, Identity, Progress, Refusal, Resume, Seams, Storage, Tpm,
+};
 pub use handle::Handle;
 pub use rc::Rc;
 pub use seam::{Clock, Ephemeral, NvStore, Random, SeamError};

@@ -3,6 +3,7 @@
 
 mod behaviour; // what commands do together
 pub(crate) mod bench; // a TPM with memory, and commands in short
+mod endorsement; // endorsement keys and their certificates
 mod frozen; // keys that must never change
 mod later; // commands of version 1.83
 mod rules; // single rules of Part 3
