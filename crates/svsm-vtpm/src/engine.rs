@@ -298,15 +298,8 @@ impl<'a> Tpm<'a> {
     }
 
     /// The response of a TPM that cannot work: for transports that have to answer something.
-    pub fn failure() -> [u8; 10] {
-        let mut response = *b"\x80\x01\0\0\0\x0A\0\0\0\0";
-        for (to, from) in response
-            .iter_mut()
-            .skip(6)
-            .zip(Rc::FAILURE.as_u32().to_be_bytes())
-        {
-            *to = from;
-        }
-        response
+    pub const fn failure() -> [u8; 10] {
+        let [c0, c1, c2, c3] = Rc::FAILURE.as_u32().to_be_bytes();
+        [0x80, 0x01, 0, 0, 0, 10, c0, c1, c2, c3]
     }
 }
