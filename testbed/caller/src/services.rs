@@ -36,6 +36,14 @@ pub(crate) fn look(svsm: &mut Svsm) -> Result<(), &'static str> {
     say(format_args!(
         "caller: services: the report vouches for the endorsement key that the TPM makes"
     ));
+    tpm::change_endorsement(svsm)?;
+    let key = attested_key(svsm)?;
+    if key == made.as_slice() || key != tpm::endorsement_key(svsm)?.as_slice() {
+        return Err("the attested key does not follow the TPM's");
+    }
+    say(format_args!(
+        "caller: services: the report follows a change of the endorsement seed"
+    ));
     Ok(())
 }
 

@@ -54,6 +54,12 @@ pub(crate) fn endorsement_key(svsm: &mut Svsm) -> Result<Key, &'static str> {
     Ok(key)
 }
 
+/// `TPM2_ChangeEPS`, by the platform's empty password: another seed, so another endorsement key.
+pub(crate) fn change_endorsement(svsm: &mut Svsm) -> Result<(), &'static str> {
+    let command = b"\x80\x02\0\0\0\x1b\0\0\x01\x24\x40\0\0\x0c\0\0\0\x09\x40\0\0\x09\0\0\x01\0\0";
+    send(svsm, &[command]).map(drop)
+}
+
 /// The public part of a key.
 pub(crate) struct Key {
     bytes: [u8; 256],

@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use endorsement::Manifest;
 use svsm_user::service::{MESSAGE_BYTES, Service};
 use svsm_user::{entry, error, info, process};
 use svsm_vtpm::crypto::RustCrypto;
@@ -76,33 +77,33 @@ fn serve() -> Result<(), Failure> {
     };
     let mut tpm = Tpm::new(seams, storage).map_err(|_| Failure::Tpm)?;
     tpm.power_on().map_err(|_| Failure::Tpm)?;
-    let key = endorsement::public(&mut tpm).ok_or(Failure::Endorsement)?;
-    service.publish(&key)?;
-    // The guest finds a TPM that has just got its power.
-    tpm.power_on().map_err(|_| Failure::Tpm)?;
+    // The guest finds a TPM that has just got its power, and was told nothing yet.
+    let mut manifest = Manifest::publish(&mut tpm, &service)?;
     info!(public, "the TPM is ready");
     let mut request = Box::new([0; MESSAGE_BYTES]);
     loop {
         let Some((locality, command)) = service.next(&mut request)?.split_first() else {
             continue;
         };
-        service.answer(run(&mut tpm, *locality, command))?;
+        let taken = run(&mut tpm, *locality, command);
+        manifest.follow(&mut tpm, &service)?;
+        let response = tpm.response().filter(|_| taken);
+        service.answer(response.unwrap_or(&FAILURE))?;
     }
 }
 
-/// Runs a command, a step at a time: between steps others run, and the guest is told that it is not done yet.
-fn run<'t>(tpm: &'t mut Tpm<'_>, locality: u8, command: &[u8]) -> &'t [u8] {
-    if tpm.submit(locality, command).is_err() {
-        return &FAILURE;
-    }
-    while tpm.step() == Progress::Pending {
+/// Runs a command, a step at a time: between steps others run, and the guest is told that it is not done yet. Says whether the TPM took
+/// it.
+fn run(tpm: &mut Tpm<'_>, locality: u8, command: &[u8]) -> bool {
+    let taken = tpm.submit(locality, command).is_ok();
+    while taken && tpm.step() == Progress::Pending {
         process::yield_now();
     }
-    tpm.response().unwrap_or(&FAILURE)
+    taken
 }
 
-/// `TPM_RC_FAILURE`
-const FAILURE: [u8; 10] = *b"\x80\x01\0\0\0\x0a\0\0\x01\x01";
+/// What is answered to a command that the TPM does not take.
+const FAILURE: [u8; 10] = Tpm::failure();
 
 fn buffer(bytes: usize) -> Vec<u8> {
     vec![0; bytes]
