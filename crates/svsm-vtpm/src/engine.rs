@@ -10,12 +10,14 @@ mod suspend; // the volatile state, sealed
 
 use core::fmt;
 
+#[cfg(feature = "callbacks")]
+use crate::state::Bundle;
 use crate::{
     crypto::Crypto,
     rc::Rc,
     seam::{Clock, NvStore, Random, SeamError},
     state::{
-        Core, Parts,
+        Core, Outside, Parts,
         image::LoadError,
         object::{EVICT_SLOTS, ObjectSlot},
         session::SessionSlot,
@@ -136,7 +138,7 @@ pub enum Progress {
 /// A TPM 2.0.
 #[derive(Debug)]
 pub struct Tpm<'a> {
-    core: Core<'a>,
+    pub(crate) core: Core<'a>,
     command: &'a mut [u8],
     response: &'a mut [u8],
     frame: Frame,
@@ -149,6 +151,29 @@ impl<'a> Tpm<'a> {
     ///
     /// [`Error::StorageTooSmall`].
     pub fn new(seams: Seams<'a>, storage: Storage<'a>) -> Result<Self, Error> {
+        let outside = Outside::Apart {
+            entropy: seams.random,
+            clock: seams.clock,
+            store: seams.store,
+        };
+        Self::of(seams.crypto, outside, storage)
+    }
+
+    /// A TPM of which all seams are one thing.
+    #[cfg(feature = "callbacks")]
+    pub(crate) fn of_bundle(
+        crypto: &'a dyn Crypto,
+        bundle: &'a mut dyn Bundle,
+        storage: Storage<'a>,
+    ) -> Result<Self, Error> {
+        Self::of(crypto, Outside::Bundle(bundle), storage)
+    }
+
+    fn of(
+        crypto: &'a dyn Crypto,
+        outside: Outside<'a>,
+        storage: Storage<'a>,
+    ) -> Result<Self, Error> {
         let enough = storage.objects.len() >= 3 + Storage::EXTRA_OBJECTS
             && storage.sessions.len() >= 3
             && storage.nv.len() >= Storage::NV_HEAD + 1024
@@ -157,10 +182,8 @@ impl<'a> Tpm<'a> {
             return Err(Error::StorageTooSmall);
         }
         let mut core = Core::new(Parts {
-            crypto: seams.crypto,
-            entropy: seams.random,
-            clock: seams.clock,
-            store: seams.store,
+            crypto,
+            outside,
             objects: storage.objects,
             sessions: storage.sessions,
             nv: storage.nv,
@@ -187,10 +210,14 @@ impl<'a> Tpm<'a> {
     /// [`Error::Seam`] or [`Error::ForeignState`]; the TPM is then off.
     pub fn power_on(&mut self) -> Result<(), Error> {
         self.frame = Frame::new();
-        self.core.power_on().map_err(|error| match error {
-            LoadError::Store(seam) => Error::Seam(seam),
-            LoadError::Foreign => Error::ForeignState,
-        })
+        self.core.power_on().map_err(not_loaded)
+    }
+
+    /// As [`Tpm::power_on`], but with this permanent state.
+    #[cfg(feature = "callbacks")]
+    pub(crate) fn power_on_with(&mut self, image: &[u8]) -> Result<(), Error> {
+        self.frame = Frame::new();
+        self.core.power_on_with(image).map_err(not_loaded)
     }
 
     /// As [`Tpm::power_on`], but with the permanent state that the store has now: for an image that was put there from elsewhere. Whatever this
@@ -301,5 +328,12 @@ impl<'a> Tpm<'a> {
     pub const fn failure() -> [u8; 10] {
         let [c0, c1, c2, c3] = Rc::FAILURE.as_u32().to_be_bytes();
         [0x80, 0x01, 0, 0, 0, 10, c0, c1, c2, c3]
+    }
+}
+
+fn not_loaded(error: LoadError) -> Error {
+    match error {
+        LoadError::Store(seam) => Error::Seam(seam),
+        LoadError::Foreign => Error::ForeignState,
     }
 }

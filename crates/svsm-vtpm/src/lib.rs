@@ -7,6 +7,8 @@
 
 mod alg; // algorithm identifiers, and which are implemented
 mod bytes; // byte strings of bounded length
+#[cfg(feature = "callbacks")]
+pub mod callbacks; // the calls of OpenHCL's engine
 mod command; // the commands
 pub mod crypto;
 pub mod endorsement; // endorsement keys, and where their certificates are

@@ -36,9 +36,7 @@ use zeroize::Zeroize;
 /// Everything but the buffers of commands.
 pub(crate) struct Core<'a> {
     pub(crate) crypto: &'a dyn Crypto,
-    entropy: &'a mut dyn Random,
-    clock_source: &'a mut dyn Clock,
-    store: &'a mut dyn NvStore,
+    outside: Outside<'a>,
     drbg: Drbg,
     seeded: bool,
 
@@ -91,12 +89,54 @@ impl core::fmt::Debug for Core<'_> {
     }
 }
 
+/// The embedder's seams, lent one by one or as one thing.
+pub(crate) enum Outside<'a> {
+    Apart {
+        entropy: &'a mut dyn Random,
+        clock: &'a mut dyn Clock,
+        store: &'a mut dyn NvStore,
+    },
+    #[cfg(feature = "callbacks")]
+    Bundle(&'a mut dyn Bundle),
+}
+
+/// All seams in one.
+#[cfg(feature = "callbacks")]
+pub(crate) trait Bundle: Random + Clock + NvStore {}
+
+#[cfg(feature = "callbacks")]
+impl<T: Random + Clock + NvStore> Bundle for T {}
+
+impl Outside<'_> {
+    fn entropy(&mut self) -> &mut dyn Random {
+        match self {
+            Self::Apart { entropy, .. } => *entropy,
+            #[cfg(feature = "callbacks")]
+            Self::Bundle(all) => *all,
+        }
+    }
+
+    fn clock(&mut self) -> &mut dyn Clock {
+        match self {
+            Self::Apart { clock, .. } => *clock,
+            #[cfg(feature = "callbacks")]
+            Self::Bundle(all) => *all,
+        }
+    }
+
+    fn store(&mut self) -> &mut dyn NvStore {
+        match self {
+            Self::Apart { store, .. } => *store,
+            #[cfg(feature = "callbacks")]
+            Self::Bundle(all) => *all,
+        }
+    }
+}
+
 /// What a TPM is made of: the embedder's seams and its memory.
 pub(crate) struct Parts<'a> {
     pub(crate) crypto: &'a dyn Crypto,
-    pub(crate) entropy: &'a mut dyn Random,
-    pub(crate) clock: &'a mut dyn Clock,
-    pub(crate) store: &'a mut dyn NvStore,
+    pub(crate) outside: Outside<'a>,
     pub(crate) objects: &'a mut [object::ObjectSlot],
     pub(crate) sessions: &'a mut [session::SessionSlot],
     pub(crate) nv: &'a mut [u8],
@@ -106,9 +146,7 @@ impl<'a> Core<'a> {
     pub(crate) fn new(parts: Parts<'a>) -> Self {
         Self {
             crypto: parts.crypto,
-            entropy: parts.entropy,
-            clock_source: parts.clock,
-            store: parts.store,
+            outside: parts.outside,
             drbg: Drbg::default(),
             seeded: false,
             permanent: Permanent::new(),
@@ -146,7 +184,10 @@ impl<'a> Core<'a> {
             return Ok(());
         }
         let mut seed = [0; SEED_LEN];
-        self.entropy.fill(&mut seed).map_err(|_| Rc::FAILURE)?;
+        self.outside
+            .entropy()
+            .fill(&mut seed)
+            .map_err(|_| Rc::FAILURE)?;
         self.drbg.reseed(self.crypto, &seed);
         seed.zeroize();
         self.seeded = true;

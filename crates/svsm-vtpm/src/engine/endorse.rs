@@ -141,17 +141,23 @@ impl Tpm<'_> {
         self.commit_now()
     }
 
-    fn ready(&self) -> Result<(), Error> {
+    /// That no command is under way.
+    pub(crate) const fn idle(&self) -> Result<(), Error> {
         if self.frame.is_running() {
             return Err(Error::Busy);
         }
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), Error> {
+        self.idle()?;
         if !self.core.is_loaded() {
             return Err(Error::Off);
         }
         Ok(())
     }
 
-    fn commit_now(&mut self) -> Result<(), Error> {
+    pub(crate) fn commit_now(&mut self) -> Result<(), Error> {
         self.core
             .commit()
             .map_err(|_| Error::Seam(SeamError::StoreUnavailable))

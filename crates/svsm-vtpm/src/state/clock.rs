@@ -63,7 +63,7 @@ impl Time {
 impl Core<'_> {
     /// Brings time and clock up to date; called before each command.
     pub(crate) fn tick(&mut self) {
-        let now = self.clock_source.now_ms();
+        let now = self.outside.clock().now_ms();
         let passed = self.time.passed(now);
         self.time.owed = 0;
         self.time.last = Some(now);
@@ -77,7 +77,7 @@ impl Core<'_> {
 
     /// What has passed since time and clock were brought up to date.
     pub(crate) fn time_owed(&mut self) -> u64 {
-        let now = self.clock_source.now_ms();
+        let now = self.outside.clock().now_ms();
         self.time.passed(now)
     }
 

@@ -21,7 +21,8 @@ impl Core<'_> {
         }
         let generation = self.generation + 1;
         self.put_head(generation)?;
-        self.store
+        self.outside
+            .store()
             .commit(generation, self.nv.image())
             .map_err(|_| Rc::NV_UNAVAILABLE)?;
         self.generation = generation;
@@ -60,12 +61,34 @@ impl Core<'_> {
     /// Reads the state from the store; whether there was one.
     pub(crate) fn load(&mut self) -> Result<bool, LoadError> {
         let Some(len) = self
-            .store
+            .outside
+            .store()
             .load(self.nv.memory_mut())
             .map_err(LoadError::Store)?
         else {
             return Ok(false);
         };
+        self.take_image(len)?;
+        Ok(true)
+    }
+
+    /// As [`Core::power_on`], but with this image instead of what the store has.
+    #[cfg(feature = "callbacks")]
+    pub(crate) fn power_on_with(&mut self, image: &[u8]) -> Result<(), LoadError> {
+        self.unload();
+        self.started = false;
+        self.nv
+            .memory_mut()
+            .get_mut(..image.len())
+            .ok_or(LoadError::Store(crate::SeamError::StoreSize))?
+            .copy_from_slice(image);
+        self.take_image(image.len())?;
+        self.set_loaded();
+        self.power_on()
+    }
+
+    /// Takes the image that was read into the front of the NV memory.
+    fn take_image(&mut self, len: usize) -> Result<(), LoadError> {
         let mut head = [0; FIRST];
         head.copy_from_slice(
             self.nv
@@ -76,8 +99,7 @@ impl Core<'_> {
         let read = self.read_head(&head);
         head.zeroize();
         read.and_then(|()| self.nv.restore(len))
-            .map_err(|_| LoadError::Foreign)?;
-        Ok(true)
+            .map_err(|_| LoadError::Foreign)
     }
 
     fn read_head(&mut self, head: &[u8]) -> Result<(), Rc> {

@@ -60,6 +60,12 @@ impl Core<'_> {
         self.dirty = false;
     }
 
+    /// The permanent state is that of the NV memory.
+    #[cfg(feature = "callbacks")]
+    pub(super) const fn set_loaded(&mut self) {
+        self.loaded = true;
+    }
+
     /// Makes the TPM anew: new seeds, empty NV, everything at its default.
     pub(crate) fn manufacture(&mut self) -> Result<(), Rc> {
         self.permanent = Permanent::new();

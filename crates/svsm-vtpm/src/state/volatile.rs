@@ -103,7 +103,10 @@ impl Core<'_> {
         }
         let mut seed = [0; SEED_LEN];
         if reseed {
-            self.entropy.fill(&mut seed).map_err(Misfit::Seam)?;
+            self.outside
+                .entropy()
+                .fill(&mut seed)
+                .map_err(Misfit::Seam)?;
         }
         // A new generation: the permanent state is not the one of these bytes any more, and they are used up.
         self.dirty = true;
@@ -152,7 +155,7 @@ impl Core<'_> {
         let flags = r.read()?;
         hold(flags < 1 << FLAGS, Misfit::Content)?;
         let exclusive = Some(r.read::<Handle>()?).filter(|handle| handle.0 != 0);
-        let time = Time::read_at(self.clock_source.now_ms(), &mut r)?;
+        let time = Time::read_at(self.outside.clock().now_ms(), &mut r)?;
         if apply {
             self.tested = tested;
             self.set_flags(flags);
