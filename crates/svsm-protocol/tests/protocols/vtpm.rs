@@ -168,6 +168,8 @@ fn a_guest_learns_what_the_tpm_takes() {
     let mut slots = slots();
     let answer = Bench::new(&mut slots, 1).call_by(0, 0, 1);
     assert_eq!((answer.rax, answer.rcx, answer.rdx), (SUCCESS, 0x100, 0));
+    let alone = svsm_vtpm::protocol::QUERY_ANSWER;
+    assert_eq!((answer.rcx, answer.rdx), (alone.commands, alone.features));
     assert_eq!(
         Bench::new(&mut [None; 6], 1).call_by(0, 2, 1).rax,
         UNSUPPORTED_CALL
@@ -260,6 +262,7 @@ fn a_tpm_that_is_gone_answers_as_a_broken_one() {
         bench.send(BUFFER, b"abc");
         assert_eq!(bench.command(0, BUFFER), SUCCESS);
         assert_eq!(bench.response(BUFFER), b"\x80\x01\0\0\0\x0a\0\0\x01\x01");
+        assert_eq!(bench.response(BUFFER), svsm_vtpm::Tpm::failure());
     }
 }
 
@@ -327,6 +330,32 @@ fn no_response_is_written_into_registers() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// A TPM that is asked without this crate reads requests by checks of its own (`svsm-vtpm` depends on none of ours): a guest
+    /// must not see which of the two it has.
+    #[test]
+    fn the_tpm_of_ours_reads_requests_alike(
+        platform in prop_oneof![4 => Just(8), 2 => 0..40_u32, 1 => any::<u32>()],
+        locality in prop_oneof![4 => Just(0), 1 => any::<u8>()],
+        size in prop_oneof![4 => 0..4200_u32, 1 => Just(4087), 1 => Just(4088), 1 => any::<u32>()],
+    ) {
+        let mut slots = slots();
+        let mut bench = Bench::new(&mut slots, 1);
+        let text: Vec<_> = (0..=u8::MAX).cycle().take(MAX_COMMAND_BYTES).collect();
+        bench.request(BUFFER, platform, locality, size, &text);
+        let at = usize::try_from(BUFFER).unwrap();
+        let buffer: [u8; svsm_vtpm::protocol::BUFFER_BYTES] = bench.model.bytes[at..][..4096].try_into().unwrap();
+        match svsm_vtpm::protocol::Request::read(&buffer) {
+            Ok(request) => {
+                prop_assert_eq!(bench.command(0, BUFFER), SUCCESS);
+                prop_assert_eq!(&bench.response(BUFFER)[1..], request.command);
+            }
+            Err(refused) => {
+                prop_assert_eq!(bench.command(0, BUFFER), u64::from(refused.code()));
+                prop_assert_eq!(bench.tpm.submitted, 0);
+            }
+        }
+    }
 
     #[test]
     fn every_command_is_answered_once_and_to_who_sent_it(
