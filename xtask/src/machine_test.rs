@@ -3,7 +3,7 @@
 use crate::firmware::Programs;
 use crate::setup::{self, Bare, Install};
 use crate::{proc, workspace};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -16,11 +16,12 @@ Examples:
   cargo xtask machine-test
   cargo xtask machine-test --list
   cargo xtask machine-test snp
-  cargo xtask machine-test nmis_arrive_once_and_are_masked_by_their_handler --repeat 20")]
+  cargo xtask machine-test --exact nmis_arrive_once_and_are_masked_by_their_handler --repeat 20
+  cargo xtask machine-test --exact snp::a_path_survives_exceptions_at_every_instruction")]
 pub(crate) struct Args {
     /// Run only tests with one of these texts in their names.
     filters: Vec<String>,
-    /// The filters are whole names.
+    /// The filters are whole names, with or without the module.
     #[arg(long)]
     exact: bool,
     /// List the tests and stop; nothing is built for the bare machine.
@@ -33,9 +34,11 @@ pub(crate) struct Args {
 
 /// `cargo xtask machine-test`.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
+    let selection = args.selection()?;
+    let selection: Vec<&str> = selection.iter().map(String::as_str).collect();
     if args.list {
         let mut list = harness();
-        list.args(["--", "--list"]).args(args.selection());
+        list.args(["--", "--list"]).args(&selection);
         proc::run(&mut list)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -46,7 +49,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         if args.repeat > 1 {
             println!("\nturn {turn} of {}", args.repeat);
         }
-        run(&bare, programs.dir(), &args.selection())?;
+        run(&bare, programs.dir(), &selection)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -76,11 +79,33 @@ fn count(tally: &str) -> (usize, u64) {
 
 impl Args {
     /// What the test harness is told of the selection.
-    fn selection(&self) -> Vec<&str> {
-        let exact = self.exact.then_some("--exact");
-        let filters = self.filters.iter().map(String::as_str);
-        exact.into_iter().chain(filters).collect()
+    fn selection(&self) -> Result<Vec<String>> {
+        if !self.exact || self.filters.is_empty() {
+            return Ok(self.filters.clone());
+        }
+        // The harness compares with the module, and is content if no test has such a name.
+        let listed = proc::capture(harness().args(["--", "--list"]))?;
+        let mut selection = vec![String::from("--exact")];
+        for filter in &self.filters {
+            selection.extend(named(&listed, filter)?);
+        }
+        Ok(selection)
     }
+}
+
+/// The tests of the harness's list with that name, with or without the module.
+fn named(listed: &str, name: &str) -> Result<Vec<String>> {
+    let tests = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"));
+    let found: Vec<String> = tests
+        .filter(|test| *test == name || test.rsplit("::").next() == Some(name))
+        .map(str::to_owned)
+        .collect();
+    if found.is_empty() {
+        bail!("no test is called `{name}`; `cargo xtask machine-test --list` names them");
+    }
+    Ok(found)
 }
 
 fn harness() -> Command {
@@ -109,10 +134,21 @@ mod tests {
 
     #[test]
     fn the_harness_is_told_the_selection() {
-        assert!(parse(&[]).unwrap().selection().is_empty());
-        assert_eq!(parse(&["snp", "nmi"]).unwrap().selection(), ["snp", "nmi"]);
-        let exact = parse(&["--exact", "nmi"]).unwrap();
-        assert_eq!(exact.selection(), ["--exact", "nmi"]);
+        let selection = |line: &[&str]| parse(line).unwrap().selection().unwrap();
+        assert!(selection(&[]).is_empty());
+        assert!(selection(&["--exact"]).is_empty());
+        assert_eq!(selection(&["snp", "nmi"]), ["snp", "nmi"]);
+    }
+
+    #[test]
+    fn a_whole_name_needs_no_module() {
+        let listed = "native::starts: test\nsnp::starts: test\nsnp::starts_again: test\n\n3 tests";
+        let both = ["native::starts", "snp::starts"];
+        assert_eq!(named(listed, "starts").unwrap(), both);
+        assert_eq!(named(listed, "snp::starts").unwrap(), ["snp::starts"]);
+        for none in ["start", "snp", "snp::start", "::starts", "3 tests", ""] {
+            assert!(named(listed, none).is_err(), "{none}");
+        }
     }
 
     #[test]
