@@ -50,10 +50,16 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
     }
     let debugged = args.gdb.is_some() || args.gdb_machine.is_some();
     if let Some(port) = args.gdb {
-        explain_gdb("the guest", &images, None, port);
+        let programs = images.iter().map(svsm_testbed::images::Image::path);
+        explain_gdb("the guest", programs, port);
     }
     if let Some(port) = args.gdb_machine {
-        explain_gdb("the machine", &images, guest.machine_elf().as_deref(), port);
+        // Firmware may be linked at the same addresses, and QEMU finds none of its memory.
+        explain_gdb(
+            "the machine",
+            guest.machine_elf().as_deref().into_iter(),
+            port,
+        );
     }
     let run = configure(guest, images, debugged)
         .gdb(args.gdb)
@@ -141,18 +147,15 @@ fn configure(args: &GuestArgs, images: Images, endless: bool) -> Run {
 }
 
 /// Says how a debugger is attached.
-fn explain_gdb(of: &str, images: &Images, machine_elf: Option<&Path>, port: u16) {
-    eprint!(
-        "svsm-testbed: waiting for a debugger of {of}, which then says `continue`:\n  gdb -ex 'set confirm off'"
-    );
-    for file in images
-        .iter()
-        .map(svsm_testbed::images::Image::path)
-        .chain(machine_elf)
-    {
-        eprint!(" -ex 'add-symbol-file {}'", file.display());
+fn explain_gdb<'a>(of: &str, programs: impl Iterator<Item = &'a Path>, port: u16) {
+    let mut command = String::from("gdb -ex 'set confirm off'");
+    for file in programs {
+        command += &format!(" -ex 'add-symbol-file {}'", file.display());
     }
-    eprintln!(" -ex 'target remote localhost:{port}'");
+    eprintln!(
+        "svsm-testbed: waiting for a debugger of {of}, which then says `continue`:\n  \
+         {command} -ex 'target remote localhost:{port}'"
+    );
 }
 
 fn list_faults(args: &FaultsArgs) -> Result<()> {
