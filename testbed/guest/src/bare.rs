@@ -4,6 +4,7 @@
 pub mod apic;
 pub mod ghcb;
 pub mod insn;
+pub mod ring3;
 pub mod trap;
 
 use crate::cases;
@@ -137,6 +138,9 @@ far_pages:
     .fill 511, 8, 0
     .global shared_pages
 shared_pages:
+    .fill 512, 8, 0
+    .global user_pages
+user_pages:
     .fill 512, 8, 0
 
     .bss

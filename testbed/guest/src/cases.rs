@@ -58,6 +58,7 @@ pub fn run(name: &str) -> Result {
         "snp-in-use" => snp::in_use(),
         "snp-bells" => snp::bells(),
         "snp-storm" => snp::storm(),
+        "snp-storm-ring3" => snp::storm_in_ring3(),
         "snp-equal-features" => snp::equal_features(),
         "snp-levels" => snp::another_level(),
         "snp-cpus" => snp::other_cpus(),

@@ -92,11 +92,13 @@ pub fn snp(file: &[u8], restricted: bool) -> Result<Vec<u8>, Error> {
     let file = ElfBytes::<LittleEndian>::minimal_parse(file)?;
     let (root, near) = (symbol(&file, "page_tables")?, symbol(&file, "near_pages")?);
     let (far, shared) = (symbol(&file, "far_pages")?, symbol(&file, "shared_pages")?);
+    let user = symbol(&file, "user_pages")?;
     let gib = |index: usize| (index as u64) << 30 | 0x83;
     let mut directives = contents(&file, |gpa, data| {
         let table: Box<dyn Fn(usize) -> u64> = match gpa {
             _ if gpa == root => {
-                let tables = [near, far, shared].map(|table| table | 3 | layout::C_BIT);
+                let tables = [near | 3, far | 3, shared | 3, user | 7];
+                let tables = tables.map(|table| table | layout::C_BIT);
                 Box::new(move |index| tables.get(index).copied().unwrap_or_default())
             }
             _ if gpa == near => Box::new(move |index| gib(index) | layout::C_BIT),
@@ -105,6 +107,10 @@ pub fn snp(file: &[u8], restricted: bool) -> Result<Vec<u8>, Error> {
                 _ => 0,
             }),
             _ if gpa == shared => Box::new(gib),
+            _ if gpa == user => Box::new(move |index| match index {
+                0 => gib(0) | 4 | layout::C_BIT,
+                _ => 0,
+            }),
             _ => return,
         };
         *data = (0..512)

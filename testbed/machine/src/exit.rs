@@ -31,6 +31,8 @@ pub enum Exit {
     Cpuid,
     /// IRET.
     Iret,
+    /// INT with a number.
+    IntN,
     /// HLT.
     Hlt,
     /// An instruction of the SVM extension other than `VMMCALL`.
@@ -89,6 +91,7 @@ impl Exit {
             0x6f => Self::Rdpmc,
             0x72 => Self::Cpuid,
             0x74 => Self::Iret,
+            0x75 => Self::IntN,
             0x76 => Self::Invd,
             0x78 => Self::Hlt,
             0x7a | 0x80 | 0x82..=0x86 => Self::Svm,
@@ -140,6 +143,7 @@ impl Exit {
             | Self::Monitor
             | Self::Mwait
             | Self::Init
+            | Self::IntN
             | Self::Shutdown
             | Self::Invalid
             | Self::Other(_) => Reason::Other,

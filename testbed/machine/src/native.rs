@@ -122,6 +122,7 @@ fn answer(
         Exit::Init => return Next::End(Ending::Internal(Internal::Exit(0x63))),
         Exit::Nmi => return Next::End(Ending::Internal(Internal::Exit(0x61))),
         Exit::Iret => return Next::End(Ending::Internal(Internal::Exit(0x74))),
+        Exit::IntN => return Next::End(Ending::Internal(Internal::Exit(0x75))),
         // Only a debugger asks for it, and it is answered there.
         Exit::Debug => {}
         Exit::Cr0Write

@@ -635,6 +635,7 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
             Exit::Init => Next::End(Ending::Internal(Internal::Exit(0x63))),
             Exit::Nmi => Next::End(Ending::Internal(Internal::Exit(0x61))),
             Exit::Iret => Next::End(Ending::Internal(Internal::Exit(0x74))),
+            Exit::IntN => self.software_interrupt(vcpu),
             Exit::Other(code) => Next::End(Ending::Internal(Internal::Exit(code))),
         }
     }

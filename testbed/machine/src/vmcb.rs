@@ -222,6 +222,8 @@ bitflags! {
         const CPUID = 1 << 18;
         /// IRET.
         const IRET = 1 << 20;
+        /// INT with a number.
+        const INTN = 1 << 21;
         /// INVD.
         const INVD = 1 << 22;
         /// HLT.

@@ -59,7 +59,7 @@ pub(super) use levels::{
     bells, equal_features, in_use, lower_level_writes, other_cpus, ready as another_level,
 };
 pub(super) use lies::show as lie;
-pub(super) use storm::storm;
+pub(super) use storm::{storm, storm_in_ring3};
 
 /// Ends in a violation: a private access to a page that the host has.
 pub(super) fn private_access_to_shared() -> Result {

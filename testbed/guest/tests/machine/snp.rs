@@ -117,6 +117,11 @@ fn a_path_survives_exceptions_at_every_instruction() {
 }
 
 #[test]
+fn the_ways_into_ring_3_and_back_survive_exceptions_at_every_instruction() {
+    passes_snp("snp-storm-ring3", |run| run.machine_arg("storms"));
+}
+
+#[test]
 fn a_strict_host_demands_equal_features() {
     passes_snp("snp-equal-features", |run| {
         run.machine_arg("equal-features")
