@@ -10,6 +10,7 @@ extern crate std;
 pub mod apic; // the local APIC: what takes interrupts in, and sends them
 pub mod calibrate; // how fast the timers run
 pub mod dispatch; // from a vector to its handler
+pub mod doorbell; // what a host says that may inject nothing but #HV
 pub mod entry; // from a vector to Rust, and back
 mod error;
 pub mod fault; // faults that were expected
