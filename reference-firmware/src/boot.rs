@@ -73,10 +73,19 @@ fn bring_up(handoff: &Handoff, free: GpaRange) -> Result<(), Failure> {
         cpu::features(),
         rate.as_u64() / 1_000_000
     );
+    user::begin(handoff).map_err(Failure::User)?;
+    machine::expect_guest(machine::is_snp() && user::file("guest.kernel").is_some());
+    machine::hang_doorbell().map_err(Failure::Doorbell)?;
+    if machine::takes_bells() {
+        info!(
+            public,
+            "the host may raise nothing but #HV; interrupts are taken: {=bool}",
+            machine::takes_interrupts()
+        );
+    }
     let own = interrupt::set_up().map_err(Failure::Apic)?;
     interrupt::measure_timer().map_err(|_| Failure::Timer)?;
     let count = smp::survey(handoff, own).map_err(Failure::Others)?;
-    user::begin(handoff).map_err(Failure::User)?;
     guest::survey(handoff).map_err(Failure::Guest)?;
     let missing = smp::start_others(handoff).map_err(Failure::Others)?;
     info!(public, "{} of {} CPUs run", smp::online(), count);
@@ -96,6 +105,8 @@ enum Failure {
     Archive(Refused<staged::Failure>),
     /// The platform does not do what it must.
     Platform(svsm_platform::Error),
+    /// The host does not take the page with which it would ring.
+    Doorbell(machine::snp::Unshared),
     /// There is no x2APIC, or the host does not say which.
     Apic(interrupt::NoApic),
     /// The timer does not run.

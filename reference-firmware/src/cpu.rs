@@ -6,7 +6,7 @@ mod tables;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use svsm_log::FrameStack;
 use svsm_platform::addr::Gva;
@@ -41,6 +41,10 @@ pub(crate) struct Head {
     idle: AtomicU64,
     /// The descriptor tables.
     tables: AtomicU64,
+    /// It has looked at its doorbell, and returns to a program, or runs one.
+    leaves: AtomicBool,
+    /// Something was taken from its doorbell, and nothing was done about it yet.
+    postponed: AtomicBool,
 }
 
 const INDEX: usize = core::mem::offset_of!(Head, index);
@@ -58,6 +62,8 @@ impl Head {
             task: AtomicU64::new(0),
             idle: AtomicU64::new(0),
             tables: AtomicU64::new(0),
+            leaves: AtomicBool::new(false),
+            postponed: AtomicBool::new(false),
         }
     }
 }
@@ -155,6 +161,30 @@ pub(crate) fn set_current_task(task: *const ()) {
     if let Some(head) = head() {
         head.task
             .store(task.expose_provenance() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Whether this CPU has looked at its doorbell and will not look again before its program runs.
+pub(crate) fn leaves() -> bool {
+    head().is_some_and(|head| head.leaves.load(Ordering::Relaxed))
+}
+
+/// Notes whether it does.
+pub(crate) fn set_leaves(leaves: bool) {
+    if let Some(head) = head() {
+        head.leaves.store(leaves, Ordering::Relaxed);
+    }
+}
+
+/// Whether something was taken from this CPU's doorbell that is still to be done.
+pub(crate) fn postponed() -> bool {
+    head().is_some_and(|head| head.postponed.load(Ordering::Relaxed))
+}
+
+/// Notes whether there is.
+pub(crate) fn set_postponed(postponed: bool) {
+    if let Some(head) = head() {
+        head.postponed.store(postponed, Ordering::Relaxed);
     }
 }
 

@@ -6,10 +6,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use svsm_irq::Vector;
 use svsm_irq::apic::{Apic, ApicId, Command, Divide, LocalApic, Target, TimerMode, X2Apic};
 use svsm_irq::entry::TrapFrame;
+use svsm_platform::cpu::insn;
 use svsm_platform::once::OnceCell;
 
 use crate::machine::{self, Host, HostError};
-use crate::{clock, user};
+use crate::{clock, doorbell, user};
 
 /// Wakes a CPU that has something to run.
 pub(crate) const WAKE: u8 = 0xe0;
@@ -95,18 +96,24 @@ pub(crate) fn wake(cpu: ApicId) {
 
 /// Handles an interrupt that has arrived.
 pub(crate) fn handle(vector: Vector, frame: &TrapFrame) {
+    // Under restricted injection they come by the doorbell, and what comes in another way was made by a program, which
+    // cannot, or by a processor that is not what it says.
+    if machine::is_snp() {
+        return count_unasked();
+    }
+    // What has vanished was never in service.
+    if vector.as_u8() != SPURIOUS {
+        end();
+        take(vector, frame);
+    }
+}
+
+/// Does what an interrupt is for.
+pub(crate) fn take(vector: Vector, frame: &TrapFrame) {
     match vector.as_u8() {
-        // What has vanished was never in service.
-        SPURIOUS => {}
-        WAKE => end(),
-        TIMER => {
-            end();
-            user::tick(frame);
-        }
-        _ => {
-            count_unasked();
-            end();
-        }
+        WAKE | SPURIOUS => {}
+        TIMER => user::tick(frame),
+        _ => count_unasked(),
     }
 }
 
@@ -120,8 +127,18 @@ pub(crate) fn unasked() -> u64 {
     UNASKED.load(Ordering::Relaxed)
 }
 
-fn end() {
+/// Ends an interrupt at the APIC.
+pub(crate) fn end() {
     let _ = apic().eoi();
+}
+
+/// Sleeps until an interrupt has come, with interrupts masked before.
+pub(crate) fn sleep() {
+    if machine::takes_bells() {
+        doorbell::sleep();
+    } else {
+        insn::sti_hlt();
+    }
 }
 
 /// Stops all other CPUs for good.

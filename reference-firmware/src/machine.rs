@@ -24,6 +24,10 @@ static POWER_PORT: AtomicU16 = AtomicU16::new(0);
 static CONSOLE_PORT: AtomicU16 = AtomicU16::new(0);
 /// Whether SEV-SNP protects the machine, for the same reason.
 static SNP: AtomicBool = AtomicBool::new(false);
+/// Whether the host may raise nothing but #HV.
+static RESTRICTED: AtomicBool = AtomicBool::new(false);
+/// Whether there is a guest, or nobody knows yet.
+static HAS_GUEST: AtomicBool = AtomicBool::new(true);
 /// SLP_TYP of S5 on QEMU's PC, as its firmware tables say.
 const SOFT_OFF: u8 = 0;
 
@@ -39,9 +43,32 @@ pub(crate) fn is_snp() -> bool {
     SNP.load(Ordering::Relaxed)
 }
 
-/// Whether interrupts come. At VMPL0 of SEV-SNP the host could inject any, so none are taken: no ticks, no wake-ups.
+/// Whether interrupts come. At VMPL0 of SEV-SNP the host could inject any, so none are taken: no ticks, no wake-ups. Under
+/// restricted injection they come by the doorbell; but a guest has the local APIC to itself.
 pub(crate) fn takes_interrupts() -> bool {
-    !is_snp()
+    !is_snp() || (takes_bells() && !HAS_GUEST.load(Ordering::Relaxed))
+}
+
+/// Whether the host may raise nothing but #HV.
+pub(crate) fn takes_bells() -> bool {
+    RESTRICTED.load(Ordering::Relaxed)
+}
+
+/// Notes whether there will be a guest. Before that nobody takes interrupts.
+pub(crate) fn expect_guest(is_there: bool) {
+    HAS_GUEST.store(is_there, Ordering::Relaxed);
+}
+
+/// Gives the host the page with which it rings for this CPU, if it may do nothing else.
+///
+/// # Errors
+/// There is no memory for it, or the host does not take it.
+pub(crate) fn hang_doorbell() -> Result<(), snp::Unshared> {
+    if takes_bells() {
+        snp::hang_doorbell()
+    } else {
+        Ok(())
+    }
 }
 
 /// Makes the host answer, and memory usable. Answers with the free memory that is left.
@@ -58,7 +85,7 @@ pub(crate) fn begin(handoff: &Handoff) -> Result<GpaRange, Failure> {
 
 /// Makes this CPU, which has just started, able to talk to the host. Answers whether it is.
 pub(crate) fn arrive(cpu: CpuIndex) -> bool {
-    !is_snp() || snp::arrive(cpu).is_ok()
+    !is_snp() || (snp::arrive(cpu).is_ok() && hang_doorbell().is_ok())
 }
 
 /// Why a machine is none that the SVSM can run on.

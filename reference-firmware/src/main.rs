@@ -20,6 +20,8 @@ mod clock; // time since the start
 #[cfg(target_os = "none")]
 mod cpu; // what each CPU has of its own
 #[cfg(target_os = "none")]
+mod doorbell; // interrupts of a host that may inject nothing else
+#[cfg(target_os = "none")]
 mod entry; // the first instruction
 #[cfg(target_os = "none")]
 mod evidence; // reports of the security processor

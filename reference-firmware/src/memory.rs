@@ -218,11 +218,11 @@ impl Memory {
         Ok(ManuallyDrop::new(frame).base())
     }
 
-    /// Maps pages that are shared with the host, for good; called once.
+    /// Maps pages that are shared with the host, for good, from the place with that number on; called once for each place.
     ///
     /// # Errors
     /// Why they are not mapped.
-    pub(crate) fn map_shared(&self, range: GpaRange) -> svsm_mm::Result<GvaRange> {
+    pub(crate) fn map_shared(&self, place: u64, range: GpaRange) -> svsm_mm::Result<GvaRange> {
         let bug = svsm_mm::Error::Bug;
         // Below the places where each CPU sees 2 MiB of anything.
         let large = PageSize::Size2M.bytes();
@@ -231,6 +231,8 @@ impl Memory {
             .end()
             .align_down(PageSize::Size2M);
         let start = end.checked_sub((MAX_CPUS as u64 + 1) * large).ok_or(bug)?;
+        let offset = place.checked_mul(PageSize::Size4K.bytes());
+        let start = start.checked_add(offset.ok_or(bug)?).ok_or(bug)?;
         let place = GvaRange::new(start, range.len_bytes()).ok_or(bug)?;
         let attributes = Attributes {
             visibility: Visibility::Shared,

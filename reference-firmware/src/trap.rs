@@ -8,7 +8,7 @@ use svsm_log::PanicLocation;
 use svsm_platform::cpu::insn;
 use svsm_platform::seam::{Reason, Terminate};
 
-use crate::{areas, cpu, intercept, interrupt, machine, panic, user};
+use crate::{areas, cpu, doorbell, intercept, interrupt, machine, panic, user};
 
 /// What the firmware does with vectors on an unprotected machine.
 pub(crate) enum Handler {}
@@ -35,10 +35,17 @@ impl TrapHandler for Handler {
         if fault::land(frame, &areas::faults()) {
             return;
         }
+        // Whoever came here by an ordinary vector looks at the doorbell before the program goes on.
+        let looks = frame.from_user() && machine::takes_bells() && is_ordinary(frame.vector);
+        if looks {
+            cpu::set_leaves(false);
+        }
         match Cause::of(frame.vector) {
             Some(Cause::Exception(Exception::NMI)) if panic::is_ending() => cpu::halt(),
             // A host may send NMIs whenever it likes; nobody here has asked for one.
             Some(Cause::Exception(Exception::NMI)) => interrupt::count_unasked(),
+            Some(Cause::Exception(Exception::HV)) if doorbell::rung(frame) => {}
+            Some(Cause::Exception(Exception::PF)) if user::comes_back(frame) => {}
             // These stacks are the CPU's: the program's end must wait until it is on its own.
             Some(Cause::Exception(Exception::DB)) if frame.from_user() => {
                 user::doom(Exception::DB, frame)
@@ -58,6 +65,9 @@ impl TrapHandler for Handler {
             Some(Cause::Interrupt(vector)) => interrupt::handle(vector, frame),
             None => {}
         }
+        if looks {
+            doorbell::look(frame);
+        }
     }
 
     fn lost(frame: &TrapFrame) -> ! {
@@ -65,6 +75,11 @@ impl TrapHandler for Handler {
         let _ = frame;
         machine::terminator().fatal(Reason::HostViolation)
     }
+}
+
+/// Whether a vector's handler runs on the stack of a task.
+fn is_ordinary(vector: u64) -> bool {
+    !matches!(Cause::of(vector), Some(Cause::Exception(exception)) if exception.at_any_instruction())
 }
 
 /// An exception of the kernel's that nobody expected.

@@ -8,6 +8,8 @@ mod space; // its memory
 mod task; // who runs where
 mod verdict; // how it all went
 
+use core::sync::atomic::Ordering;
+
 use svsm_irq::Exception;
 use svsm_irq::entry::TrapFrame;
 
@@ -71,6 +73,28 @@ pub(crate) fn doom(exception: Exception, frame: &mut TrapFrame) {
     task::with_current(|task| task.doom().set(exception, frame.rip));
     frame.rip = 0;
     frame.rflags &= !RFlags::TF.bits();
+}
+
+/// Has a program that was interrupted on a stack which no task may leave enter the kernel on its own: it goes on where nothing is
+/// ever mapped, and after the fault of that where it was.
+pub(crate) fn detour(frame: &mut TrapFrame) {
+    // Who is at that address anyway enters the kernel anyway.
+    if frame.rip != 0 {
+        task::with_current(|task| task.detour().store(frame.rip, Ordering::Relaxed));
+        frame.rip = 0;
+    }
+}
+
+/// Whether the fault is the one of a detour; the program then goes on where it was.
+pub(crate) fn comes_back(frame: &mut TrapFrame) -> bool {
+    if !frame.from_user() || frame.rip != 0 {
+        return false;
+    }
+    let rip = task::with_current(|task| task.detour().swap(0, Ordering::Relaxed)).unwrap_or(0);
+    if rip != 0 {
+        frame.rip = rip;
+    }
+    rip != 0
 }
 
 /// `SYSCALL`, where it is no instruction: between it and the kernel's stack there are instructions at which a host could raise an

@@ -1,6 +1,6 @@
 //! `cargo xtask boot`: the firmware, its image, and a run of it.
 
-use crate::firmware::{self, Guest, Programs};
+use crate::firmware::{self, Guest, Programs, Variant};
 use crate::linux::{Lab, ovmf};
 use crate::setup::{self, Bare, Install};
 use crate::{proc, ui, workspace};
@@ -28,6 +28,7 @@ Examples:
   cargo xtask boot --kernel vmlinuz --initrd initrd.img --guest-append 'console=ttyS0'
   cargo xtask boot --firmware debian                   # OVMF below the SVSM, and Linux by it
   cargo xtask boot --platform native --log json --timeout 30
+  cargo xtask boot --no-guest --restricted-injection   # interrupts by the #HV doorbell, and so ticks
   cargo xtask boot --no-guest --debug-image --gdb 1234
   cargo xtask boot --image some.igvm")]
 pub(crate) struct Args {
@@ -58,6 +59,9 @@ pub(crate) struct Args {
     /// Build the image for debugging: local records and messages of panics leave the machine too.
     #[arg(long)]
     debug_image: bool,
+    /// On SEV-SNP, let the host raise nothing but #HV in the SVSM.
+    #[arg(long, conflicts_with = "image")]
+    restricted_injection: bool,
     /// Text for the image's command line.
     #[arg(long, value_name = "TEXT")]
     append: Option<String>,
@@ -149,7 +153,11 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
                 Machine::L0 => Loader::Machine,
                 Machine::Bare => Loader::Qemu,
             };
-            let built = firmware::image(&programs, loader, args.debug_image, guest.as_ref())?;
+            let variant = Variant {
+                debug: args.debug_image,
+                restricted: args.restricted_injection,
+            };
+            let built = firmware::image(&programs, loader, variant, guest.as_ref())?;
             (built.file, Some(built.symbols))
         }
     };

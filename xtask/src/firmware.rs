@@ -119,6 +119,24 @@ pub(crate) struct Image {
     pub(crate) report: Report,
 }
 
+/// How an image differs from the usual one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Variant {
+    /// It is for debugging: local records and messages of panics leave the machine too.
+    pub(crate) debug: bool,
+    /// On SEV-SNP the host may raise nothing but #HV in the SVSM.
+    pub(crate) restricted: bool,
+}
+
+impl From<bool> for Variant {
+    fn from(debug: bool) -> Self {
+        Self {
+            debug,
+            restricted: false,
+        }
+    }
+}
+
 /// A kernel that the firmware starts below itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Guest {
@@ -178,12 +196,14 @@ fn take_guest(manifest: &mut Manifest, guest: &Guest) -> Result<()> {
 pub(crate) fn image(
     programs: &Programs,
     loader: Loader,
-    debug: bool,
+    variant: impl Into<Variant>,
     guest: Option<&Guest>,
 ) -> Result<Image> {
+    let Variant { debug, restricted } = variant.into();
     let start = ui::step(&format!("laying out the image for {loader}"));
     let mut manifest = Manifest::load(&workspace::root().join("reference-firmware/image.toml"))?;
     manifest.debug = debug;
+    manifest.snp.restricted_injection |= restricted;
     if let Some(guest) = guest {
         take_guest(&mut manifest, guest)?;
     }
@@ -202,8 +222,9 @@ pub(crate) fn image(
     let dir = workspace::target_dir()?.join("images");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let debug = if debug { "-debug" } else { "" };
+    let restricted = if restricted { "-restricted" } else { "" };
     let with = guest.map_or("svsm", |guest| guest.name);
-    let file = dir.join(format!("{with}-{loader}{debug}.igvm"));
+    let file = dir.join(format!("{with}-{loader}{restricted}{debug}.igvm"));
     let symbols = Symbols::path_beside(&file);
     write(&file, &image.bytes)?;
     write(

@@ -1,6 +1,6 @@
 //! `cargo xtask image`: the firmware's image, without a boot.
 
-use crate::firmware::{self, Programs};
+use crate::firmware::{self, Programs, Variant};
 use crate::setup::{Bare, Install};
 use anyhow::{Context, Result};
 use std::process::ExitCode;
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Build the image for debugging: local records and messages of panics leave the machine too.
     #[arg(long)]
     debug_image: bool,
+    /// On SEV-SNP, let the host raise nothing but #HV in the SVSM.
+    #[arg(long)]
+    restricted_injection: bool,
     /// Show what is in the file, header by header.
     #[arg(long)]
     inspect: bool,
@@ -31,7 +34,11 @@ pub(crate) struct Args {
 /// `cargo xtask image`.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     let programs = Programs::build(&Bare::find(Install::Allowed)?)?;
-    let image = firmware::image(&programs, args.loader, args.debug_image, None)?;
+    let variant = Variant {
+        debug: args.debug_image,
+        restricted: args.restricted_injection,
+    };
+    let image = firmware::image(&programs, args.loader, variant, None)?;
     print!("{}", image.report);
     if args.inspect {
         let bytes = std::fs::read(&image.file)

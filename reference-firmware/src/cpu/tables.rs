@@ -1,9 +1,10 @@
 //! Descriptor tables and exception stacks of one CPU.
 
 use alloc::boxed::Box;
+use alloc::vec;
 use core::ptr::{self, NonNull};
 
-use svsm_irq::{idt, ist};
+use svsm_irq::{Exception, idt, ist};
 use svsm_platform::addr::Gva;
 use svsm_platform::cpu::descriptor::{GdtTable, IdtTable, Tss, TssLength};
 use svsm_platform::cpu::insn;
@@ -12,6 +13,9 @@ use svsm_platform::once::OnceCell;
 use crate::machine;
 use crate::memory::Stack;
 use crate::trap::{Handler, ProtectedHandler};
+
+/// How many rings may come at the end of the handler of another one.
+const NESTED_RINGS: usize = 3;
 
 /// The gates, the same for all CPUs.
 static IDT: OnceCell<Box<IdtTable>> = OnceCell::new();
@@ -31,8 +35,13 @@ impl Tables {
     pub(super) fn new(gs_base: u64) -> svsm_mm::Result<&'static Self> {
         let tss = NonNull::from(Box::leak(Box::new(Tss::new())));
         let last = slot()?;
-        for (_, stack) in ist::STACKS {
-            let chain = [slot()?];
+        for (exception, stack) in ist::STACKS {
+            // The last thing that the handler of #HV does is to let the host ring again.
+            let rings = exception == Exception::HV && machine::takes_bells();
+            let mut chain = vec![slot()?];
+            for _ in 0..if rings { NESTED_RINGS } else { 0 } {
+                chain.push(slot()?);
+            }
             // SAFETY: the segment lives for ever, and nobody else writes its exception stacks. The chain is new, `last` ends
             // chains of this CPU only, and `settle` has set GS base to this value for good.
             unsafe { ist::link(&chain, &last, tss, stack, gs_base) }

@@ -11,6 +11,7 @@ use core::mem::ManuallyDrop;
 use core::ptr::{NonNull, with_exposed_provenance, with_exposed_provenance_mut};
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use svsm_irq::doorbell::DoorbellPage;
 use svsm_mm::table::Processor as Tlb;
 use svsm_mm::window::{TempWindow, Window};
 use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange, PageSize};
@@ -53,8 +54,11 @@ static CPUID: OnceCell<[u8; PAGE as usize]> = OnceCell::new();
 /// The address of each CPU's GHCB page; 0 if it has none yet.
 static GHCBS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
+/// The address of each CPU's doorbell; 0 if it has none.
+static DOORBELLS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
 /// Features with which the SVSM's level can run.
-const SUPPORTED: SevFeatures = SevFeatures::TRANSPARENT;
+const SUPPORTED: SevFeatures = SevFeatures::TRANSPARENT.union(SevFeatures::RESTRICTED_INJECTION);
 /// What the host must be able to do.
 const NEEDED: HvFeatures = HvFeatures::SNP.union(HvFeatures::AP_CREATION);
 
@@ -65,9 +69,13 @@ pub(super) fn begin(handoff: &Handoff) -> Result<GpaRange, Failure> {
     let host = protocol().features()?;
     let features = SevStatus::from_bits(insn::rdmsr(Msr::SEV_STATUS)).features();
     features.check(SUPPORTED).map_err(Failure::Features)?;
-    if !host.contains(NEEDED) {
+    let is_restricted = features.contains(SevFeatures::RESTRICTED_INJECTION);
+    let mut needed = NEEDED;
+    needed.set(HvFeatures::RESTRICTED_INJECTION, is_restricted);
+    if !host.contains(needed) {
         return Err(Failure::Features(Reason::MissingFeature));
     }
+    super::RESTRICTED.store(is_restricted, Ordering::Relaxed);
     let machine = know(handoff, features).ok_or(Failure::Image)?;
     let free = handoff.heap.gpa_range();
     let page = GpaRange::page_of(free.start(), PageSize::Size4K).ok_or(Failure::Image)?;
@@ -180,8 +188,9 @@ pub(crate) fn ghcb() -> Option<Ghcb> {
         .checked_add(u64::from(cpu.as_u32()) * PAGE)?;
     // SAFETY: `assign` mapped the page there for good; it is made of atomics.
     let page = unsafe { pointer(shown)?.cast::<GhcbPage>().as_ref() };
-    // SAFETY: `assign` and `register` made it this CPU's. Interrupts are masked at this level, and handlers of what cannot be
-    // masked do not talk to the host, unless they end the machine.
+    // SAFETY: `assign` and `register` made it this CPU's. Interrupts are masked wherever this level talks to the host, and
+    // handlers of what cannot be masked do not, unless they end the machine; or that of #HV, where the CPU returns to a program
+    // or has just come from one, and no exit is under way.
     Some(unsafe { Ghcb::new(page, at, Processor) })
 }
 
@@ -233,9 +242,43 @@ pub(crate) fn encryption() -> Option<Encryption> {
     MACHINE.value().map(|machine| machine.encryption)
 }
 
-/// What this level runs with, and so does the guest: upstream hosts want equal features.
+/// What the guest runs with, which is what this level runs with: upstream hosts want equal features. But stock kernels refuse
+/// restricted injection, which is for this level alone.
 pub(crate) fn features() -> Option<SevFeatures> {
-    MACHINE.value().map(|machine| machine.features)
+    let features = MACHINE.value()?.features;
+    Some(features.difference(SevFeatures::RESTRICTED_INJECTION))
+}
+
+/// The page with which the host rings for this CPU, once there is one.
+pub(crate) fn doorbell() -> Option<&'static DoorbellPage> {
+    if !super::takes_bells() {
+        return None;
+    }
+    let at = DOORBELLS
+        .get(cpu::index().as_usize())?
+        .load(Ordering::Relaxed);
+    let at = NonNull::new(with_exposed_provenance_mut::<DoorbellPage>(at as usize))?;
+    // SAFETY: `hang_doorbell` mapped a page there for good; it is made of atomics.
+    Some(unsafe { at.as_ref() })
+}
+
+/// Gives the host a page with which to ring for this CPU, whose tables and handlers are in use.
+///
+/// # Errors
+/// There is no memory, or the host does not take it.
+pub(super) fn hang_doorbell() -> Result<(), Unshared> {
+    let cpu = cpu::index();
+    let place = DOORBELLS.get(cpu.as_usize());
+    let place = place.ok_or(Unshared::Memory(svsm_mm::Error::Bug))?;
+    let shared = share_at(FIRST_DOORBELL + u64::from(cpu.as_u32()), 1)?;
+    let at = shared.gva.start().as_u64();
+    let page = pointer(shared.gva.start()).ok_or(Unshared::Memory(svsm_mm::Error::Bug))?;
+    // SAFETY: the page was mapped for this, and nobody has it yet; the host may write what it likes at any time.
+    unsafe { page.cast::<[u64; 512]>().write_volatile([0; 512]) };
+    place.store(at, Ordering::Relaxed);
+    let host = ghcb().ok_or(Unshared::Snp(Error::Request))?;
+    // SAFETY: the page is shared.
+    unsafe { host.set_doorbell(shared.gpa) }.map_err(Unshared::Snp)
 }
 
 /// Runs a lower level on this CPU.
@@ -279,6 +322,14 @@ pub(crate) enum Unshared {
 /// # Errors
 /// Why they are not shared.
 pub(crate) fn share(count: usize) -> Result<Shared, Unshared> {
+    share_at(0, count)
+}
+
+/// The first of the pages for doorbells, among those that are shared for good.
+const FIRST_DOORBELL: u64 = 256;
+
+/// The same, from the place with that number on, which nobody has.
+fn share_at(place: u64, count: usize) -> Result<Shared, Unshared> {
     let machine = MACHINE.value().ok_or(Unshared::NoKey)?;
     let memory = memory::memory().map_err(Unshared::Memory)?;
     let bytes = count as u64 * PAGE;
@@ -288,7 +339,7 @@ pub(crate) fn share(count: usize) -> Result<Shared, Unshared> {
     own_pages(machine)
         .make_shared(range)
         .map_err(|stopped| Unshared::Snp(stopped.cause))?;
-    let gva = memory.map_shared(range).map_err(Unshared::Memory)?;
+    let gva = memory.map_shared(place, range).map_err(Unshared::Memory)?;
     Ok(Shared { gva, gpa })
 }
 

@@ -25,7 +25,7 @@ use super::process::Process;
 use super::space::Start;
 use crate::memory::{self, Stack};
 use crate::smp::MAX_CPUS;
-use crate::{clock, cpu, guest, interrupt, machine, smp};
+use crate::{clock, cpu, doorbell, guest, interrupt, machine, smp};
 
 /// The most tasks, ended ones that nobody has asked for included.
 const MAX_TASKS: usize = 64;
@@ -40,6 +40,8 @@ static TASKS: OnceCell<Box<SpinLock<Tasks, LocalIrq>>> = OnceCell::new();
 pub(crate) struct Task {
     saved: Saved,
     doom: Doom,
+    /// Where it goes on after a detour through the kernel; 0 if it makes none.
+    detour: AtomicU64,
     stack: Stack,
     start: Start,
     process: Process,
@@ -60,6 +62,11 @@ impl Task {
     /// The process.
     pub(crate) const fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Where it goes on after a detour; 0 if it makes none.
+    pub(crate) const fn detour(&self) -> &AtomicU64 {
+        &self.detour
     }
 
     /// Whether its end is decided.
@@ -129,6 +136,7 @@ pub(crate) fn spawn(
             bases: UnsafeCell::new(UserBases::default()),
         },
         doom: Doom::default(),
+        detour: AtomicU64::new(0),
         stack,
         start,
         process,
@@ -173,7 +181,7 @@ pub(crate) fn work() -> ! {
         }
         bury();
         if machine::takes_interrupts() {
-            insn::sti_hlt();
+            interrupt::sleep();
         } else {
             guest::start_if_due();
             if !guest::run() {
@@ -374,6 +382,7 @@ extern "sysv64" fn begin(_: u64) -> ! {
         interrupts: machine::takes_interrupts(),
     }
     .frame();
+    doorbell::look(&frame);
     // SAFETY: `frame` made it for user mode; `run_on_cpu` loaded the process's address space, GS is the kernel's, and this
     // function needs nothing of its stack any more.
     unsafe { enter_user(&frame) }
