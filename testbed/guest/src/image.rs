@@ -97,9 +97,12 @@ pub fn snp(file: &[u8], restricted: bool) -> Result<Vec<u8>, Error> {
     let mut directives = contents(&file, |gpa, data| {
         let table: Box<dyn Fn(usize) -> u64> = match gpa {
             _ if gpa == root => {
-                let tables = [near | 3, far | 3, shared | 3, user | 7];
-                let tables = tables.map(|table| table | layout::C_BIT);
-                Box::new(move |index| tables.get(index).copied().unwrap_or_default())
+                let tables = [near, far, shared].map(|table| table | 3 | layout::C_BIT);
+                let place = usize::try_from(layout::USER >> 39).unwrap_or_default();
+                Box::new(move |index| match index {
+                    _ if index == place => user | 7 | layout::C_BIT,
+                    _ => tables.get(index).copied().unwrap_or_default(),
+                })
             }
             _ if gpa == near => Box::new(move |index| gib(index) | layout::C_BIT),
             _ if gpa == far => Box::new(move |index| match index {

@@ -36,6 +36,6 @@ pub const C_BIT: u64 = 1 << 51;
 /// Where all memory is mapped a second time, shared (SEV-SNP).
 pub const SHARED: u64 = 2 << 39;
 /// Where the first gibibyte is mapped again, private, and open to ring 3 (SEV-SNP).
-pub const USER: u64 = 3 << 39;
+pub const USER: u64 = 64 << 39;
 /// Where KVM and this machine's images have the first CPU's save area.
 pub const VMSA: u64 = 0xffff_ffff_f000;
