@@ -201,7 +201,8 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
         vmsa::load(&area, vcpu, hardware);
         injection::intercept(vcpu, facts.features);
         let alternate = facts.features.contains(SevFeatures::ALTERNATE_INJECTION);
-        if let Some(vector) = resident.pending.take_if(|_| !alternate) {
+        if !alternate && let Some(vector) = resident.pending.take().or_else(|| resident.held.take())
+        {
             vcpu.raise(vector);
         }
         self.loaded = Some(Loaded {
@@ -492,6 +493,8 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
             // What the host has for this level is for the highest to give.
             hardware.apic_write(injection::END_OF_INTERRUPT, 0);
             self.post_to_highest(vector);
+        } else if self.is_restricted() && self.hold(vector) {
+            // Whose it is ends it at the APIC.
         } else if self.is_restricted() {
             // The guest answers the door, not the APIC.
             hardware.apic_write(injection::END_OF_INTERRUPT, 0);
@@ -529,6 +532,14 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
         match nested.tree(loaded.level, mode(vcpu), pool, &mut self.memory) {
             Ok(tree) => {
                 vcpu.vmcb.control.nested_cr3 = tree.root().as_u64();
+                if vcpu.pending_interrupt().is_none()
+                    && !injection::is_intercepted(loaded.facts.features)
+                    && let Some(seat) = owned.seats.get_mut(self.cpu)
+                    && let Some(resident) = seat.resident_mut(loaded.level)
+                    && let Some(vector) = resident.held.take()
+                {
+                    vcpu.raise(vector);
+                }
                 drop(owned);
                 self.ring(vcpu);
                 self.rage(vcpu)

@@ -5,7 +5,8 @@
 //! says of their end concerns its doorbell alone. A level that is not restricted gets interrupts as the APIC has them.
 
 use super::Snp;
-use super::shared::{HostView, Resident};
+use super::shared::{HostView, Resident, read_area};
+use super::vmsa;
 use crate::personality::Hardware;
 use crate::phys::HostMemory;
 use crate::vcpu::Vcpu;
@@ -23,12 +24,16 @@ const HV: u8 = 28;
 /// Physical interrupts are masked by L0's flag and not by the guest's.
 const MASKED_BY_HOST: u32 = 1 << 24;
 
+/// Whether a save area with these features keeps interrupts of the machine from its virtual CPU.
+pub(super) fn is_intercepted(features: SevFeatures) -> bool {
+    features.intersects(SevFeatures::RESTRICTED_INJECTION | SevFeatures::ALTERNATE_INJECTION)
+}
+
 /// Intercepts interrupts, or does not, as the features of a save area want it.
 pub(super) fn intercept(vcpu: &mut Vcpu<'_>, features: SevFeatures) {
-    let restricted = features.contains(SevFeatures::RESTRICTED_INJECTION);
     let control = &mut vcpu.vmcb.control;
     let bit = Intercept1::INTR.bits();
-    if restricted || features.contains(SevFeatures::ALTERNATE_INJECTION) {
+    if is_intercepted(features) {
         control.intercept1 |= bit;
         control.int_ctl |= MASKED_BY_HOST;
     } else {
@@ -71,6 +76,24 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
                 _ => resident.pending = Some(vector),
             }
         });
+    }
+
+    /// Keeps a vector for a lower level of this CPU that takes interrupts as the APIC has them, which is then that level's. Says
+    /// whether there is one.
+    pub(super) fn hold(&self, vector: u8) -> bool {
+        let mut owned = self.shared.state.lock();
+        let Some(seat) = owned.seats.get_mut(self.cpu) else {
+            return false;
+        };
+        for resident in seat.residents.iter_mut().skip(1).flatten() {
+            let takes = read_area(&self.shared.map, resident.gpa, &self.memory)
+                .is_ok_and(|area| !is_intercepted(vmsa::facts(&area).features));
+            if takes {
+                resident.held.add(vector);
+                return true;
+            }
+        }
+        false
     }
 
     /// Does something with the virtual CPU of a level of a CPU, if there is one.

@@ -85,10 +85,39 @@ pub struct Resident {
     pub registered: Option<u64>,
     /// An interrupt that was taken from the APIC for it and not delivered yet.
     pub pending: Option<u8>,
+    /// More of them, which came while a higher level ran.
+    pub held: Vectors,
     /// Where its doorbell is.
     pub bell: Option<u64>,
     /// What waits for it there, under restricted injection.
     pub waiting: Doorbell,
+}
+
+/// A set of vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vectors([u64; 4]);
+
+impl Vectors {
+    /// No vectors.
+    pub const NONE: Self = Self([0; 4]);
+
+    /// Adds one.
+    pub fn add(&mut self, vector: u8) {
+        if let Some(word) = self.0.get_mut(usize::from(vector >> 6)) {
+            *word |= 1 << (vector & 63);
+        }
+    }
+
+    /// Takes the highest out, which comes first.
+    pub fn take(&mut self) -> Option<u8> {
+        for (base, word) in [0, 64, 128, 192].into_iter().zip(&mut self.0).rev() {
+            if let Some(bit) = word.checked_ilog2() {
+                *word &= !(1 << bit);
+                return Some(base | (bit & 63) as u8);
+            }
+        }
+        None
+    }
 }
 
 impl Resident {
@@ -100,6 +129,7 @@ impl Resident {
             ghcb,
             registered: None,
             pending: None,
+            held: Vectors::NONE,
             bell: None,
             waiting: Doorbell::new(),
         }
@@ -312,5 +342,19 @@ mod tests {
         // Another level's is its own.
         seat.settle(Vmpl::VMPL1, Resident::new(0x7000, 1));
         assert_eq!(seat.resident(Vmpl::VMPL1).unwrap().ghcb, 1);
+    }
+
+    #[test]
+    fn vectors_leave_the_set_from_the_highest_on() {
+        let mut set = Vectors::NONE;
+        for vector in [0, 63, 64, 0x41, 255, 0x41] {
+            set.add(vector);
+        }
+        let taken = core::array::from_fn(|_| set.take());
+        assert_eq!(
+            taken,
+            [Some(255), Some(0x41), Some(64), Some(63), Some(0), None]
+        );
+        assert_eq!(set, Vectors::NONE);
     }
 }

@@ -258,6 +258,17 @@ fn with_features(features: u64, entry: extern "C" fn() -> !, fields: &[(u64, u64
     check("creation", create(AREA, features), 0)
 }
 
+/// Makes VMPL1 ready to take interrupts as they come.
+pub(super) fn taker() -> Result {
+    with_features(1, interrupted, &[])
+}
+
+/// Lets it run for a moment: how many it took.
+pub(super) fn take() -> core::result::Result<u64, Failed> {
+    check("the answer", run(1), 0x17)?;
+    Ok(RUNS.load(Ordering::SeqCst) - SEEN.load(Ordering::SeqCst))
+}
+
 const DR0: u64 = 0x180;
 const TSC_SCALE: u64 = 0x2f0;
 const TSC_OFFSET: u64 = 0x2f8;
