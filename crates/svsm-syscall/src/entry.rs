@@ -7,7 +7,10 @@
 //! The entry code is generic over the firmware's [`SyscallHandler`]; it has no fixed symbol. It is
 //! what the processor jumps to with the program's stack and GS base still in place, so whatever can
 //! interrupt its first instructions must not look at either: NMI, #MC, #DB, #VC and #HV run on
-//! stacks of their own and judge GS base by its value.
+//! stacks of their own and judge GS base by its value. A guest of the software machine has #VC and #HV raised at each of these
+//! instructions. Ordinary vectors cannot be kept from them in that way: where a host may inject those although interrupts are
+//! masked (SEV-SNP without restricted injection), the frame would go to wherever the program's stack pointer leads, so that
+//! programs there had better enter by `int 0x80` alone.
 
 #![expect(
     unsafe_code,
