@@ -1,6 +1,6 @@
 //! A bench on which the firmware is run again and again: QEMU, the software machine and one image.
 
-use crate::firmware::{self, Guest, Image, Programs};
+use crate::firmware::{self, Guest, Image, Programs, Variant};
 use crate::setup::{self, Bare, Install};
 use anyhow::{Context, Result};
 use core::fmt;
@@ -11,6 +11,12 @@ use svsm_testbed::{Images, Outcome, Platform, Run};
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
+
+/// An image under which the host may raise nothing but #HV.
+pub(crate) const RESTRICTED: Variant = Variant {
+    debug: false,
+    restricted: true,
+};
 
 /// The sizes of machines that the firmware must boot on: processors, and memory in MiB.
 pub(crate) const SIZES: &[Size] = &[
@@ -61,6 +67,7 @@ pub(crate) struct Bench {
     /// Its image for the software machine.
     pub(crate) image: Image,
     debug_image: Image,
+    restricted_image: Image,
     caller: PathBuf,
     /// Files of this bench alone.
     scratch: TempDir,
@@ -80,6 +87,7 @@ impl Bench {
             machine: programs.elf("svsm-machine")?,
             image: firmware::image(&programs, Loader::Machine, false, None)?,
             debug_image: firmware::image(&programs, Loader::Machine, true, None)?,
+            restricted_image: firmware::image(&programs, Loader::Machine, RESTRICTED, None)?,
             programs,
         })
     }
@@ -94,8 +102,24 @@ impl Bench {
         self.run_image(&self.debug_image, size)
     }
 
+    /// A run of the firmware on SEV-SNP, in which the host may raise nothing but #HV.
+    pub(crate) fn run_restricted(&self, size: Size) -> Result<Run> {
+        let run = self.run_image(&self.restricted_image, size)?;
+        Ok(run.platform(Platform::Snp))
+    }
+
     /// A run of the firmware on SEV-SNP with the guest that calls all services; its command line says which, and how.
     pub(crate) fn run_caller(&self, size: Size, command_line: &str) -> Result<Run> {
+        self.run_caller_in(size, command_line, Variant::default())
+    }
+
+    /// The same with another image.
+    pub(crate) fn run_caller_in(
+        &self,
+        size: Size,
+        command_line: &str,
+        variant: Variant,
+    ) -> Result<Run> {
         let guest = Guest {
             name: "caller",
             kernel: self.caller.clone(),
@@ -103,10 +127,15 @@ impl Bench {
             command_line: command_line.to_owned(),
             firmware: None,
         };
-        let image = firmware::image(&self.programs, Loader::Machine, false, Some(&guest))?;
+        let image = firmware::image(&self.programs, Loader::Machine, variant, Some(&guest))?;
         // The next such image has the same name.
         let file = self.scratch.path().join(format!(
-            "{}.igvm",
+            "{}{}.igvm",
+            if variant.restricted {
+                "restricted-"
+            } else {
+                ""
+            },
             command_line.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
         ));
         std::fs::copy(&image.file, &file).context("cannot copy an image")?;

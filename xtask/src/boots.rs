@@ -1,7 +1,7 @@
 //! The whole, end to end: the firmware's image on machines of all sizes, and deaths that must end in the
 //! right verdict.
 
-use crate::bench::{self, Bench, SIZES, Size};
+use crate::bench::{self, Bench, RESTRICTED, SIZES, Size};
 use crate::machine_test;
 use crate::setup::{Bare, Install};
 use crate::ui;
@@ -50,6 +50,7 @@ pub(crate) fn suite() -> Result<Tally> {
             outcome.verdict.is_passed() && outcome.dropped_records == 0
         }));
     }
+    cases.extend(restricted(&bench)?);
     cases.extend(guests(&bench)?);
     cases.extend(refusals(&bench, scratch.path())?);
     cases.extend(endings(&bench)?);
@@ -109,6 +110,49 @@ const SNP_SIZES: &[Size] = &[
     Size { cpus: 2, mib: 256 },
     Size { cpus: 4, mib: 4096 },
 ];
+
+/// Machines whose host may raise nothing but #HV: interrupts come by the doorbell, also where the host rings for nothing, for
+/// junk, or not at all.
+fn restricted(bench: &Bench) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for size in SNP_SIZES {
+        let run = bench.run_restricted(*size)?;
+        let run = run.expect("interrupts are taken: true");
+        cases.push(Case::new(
+            &format!("takes interrupts by the doorbell with {size}"),
+            run,
+            "passed, with interrupts",
+            |outcome| outcome.verdict.is_passed() && outcome.counters.sum("exits.interrupt") > 0,
+        ));
+    }
+    for fault in [
+        Fault::StrayDoorbell,
+        Fault::DoorbellJunk,
+        Fault::LostInterrupt,
+        Fault::StrayInterrupt,
+        Fault::ForbiddenVector,
+    ] {
+        let mut plan = FaultPlan::new();
+        plan.add(fault.name())?;
+        plan.seed(1);
+        cases.push(Case::new(
+            &format!("bears a host that rings as it likes: {}", fault.name()),
+            bench
+                .run_restricted(Size { cpus: 2, mib: 64 })?
+                .faults(plan),
+            "an end that may come of the lie",
+            |outcome| judge(outcome).1,
+        ));
+    }
+    let run = bench.run_caller_in(Size { cpus: 2, mib: 256 }, "services tpm", RESTRICTED)?;
+    cases.push(Case::new(
+        "serves a guest whose host may only ring",
+        run,
+        "passed",
+        |outcome| outcome.verdict.is_passed(),
+    ));
+    Ok(cases)
+}
 
 /// Guests below the SVSM that call its services.
 fn guests(bench: &Bench) -> Result<Vec<Case>> {

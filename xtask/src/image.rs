@@ -15,7 +15,8 @@ It is refused if it needs something that the loader does not take.
 Examples:
   cargo xtask image
   cargo xtask image --loader qemu --inspect
-  cargo xtask image --debug-image")]
+  cargo xtask image --debug-image
+  cargo xtask image --restricted-injection   # another launch digest")]
 pub(crate) struct Args {
     /// Who will load the image: machine, qemu, openvmm or cloud-hypervisor.
     #[arg(long, value_name = "NAME", default_value = "machine")]
