@@ -294,26 +294,30 @@ fn set_up() -> Option<()> {
     let at = |pointer: *const ()| Gva::new(pointer.addr() as u64);
     // SAFETY: as above.
     let top = unsafe { (&raw const (*cpu).kernel_stack).wrapping_add(1) };
-    // SAFETY: as above; nothing runs on these tables yet, or they stay as they are.
-    unsafe {
-        (*cpu).head.kernel_stack = top.addr() as u64;
-        (*tss).set_kernel_stack(at(top.cast())?);
-        (*cpu).gdt = GdtTable::new().with_tss(at(tss.cast())?, TssLength::PLAIN);
-        idt::fill::<Kernel>(&mut (*cpu).idt);
-    }
+    // SAFETY: as above.
+    unsafe { (*cpu).head.kernel_stack = top.addr() as u64 };
+    // SAFETY: as above.
+    unsafe { (*tss).set_kernel_stack(at(top.cast())?) };
+    let table = GdtTable::new().with_tss(at(tss.cast())?, TssLength::PLAIN);
+    // SAFETY: as above; where the table is loaded already, it is the same but for the busy mark of its task.
+    unsafe { (*cpu).gdt = table };
+    // SAFETY: as above; where the table is loaded already, it is the same.
+    idt::fill::<Kernel>(unsafe { &mut (*cpu).idt });
     insn::wrmsr(GS_BASE, kernel_base());
     insn::wrmsr(KERNEL_GS_BASE, BASE.load(Ordering::SeqCst));
     insn::wrmsr(EFER, insn::rdmsr(EFER) | 1);
-    // SAFETY: the tables are complete statics, and describe the flat segments in use at the same selectors; the entry code
-    // finds in `Head` what it wants.
-    unsafe {
-        let (gdt, idt) = (&raw const (*cpu).gdt, &raw const (*cpu).idt);
-        processor::write_cr4(processor::read_cr4() | Cr4::FSGSBASE);
-        processor::lgdt(&GdtTable::pointer(at(gdt.cast())?));
-        processor::lidt(&IdtTable::pointer(at(idt.cast())?));
-        processor::ltr(GdtTable::TSS);
-        SyscallMsrs::plan::<Kernel>().install();
-    }
+    // SAFETY: as above.
+    let (gdt, idt) = unsafe { (&raw const (*cpu).gdt, &raw const (*cpu).idt) };
+    // SAFETY: the kernel does not use what the bit switches on, but for reading GS base.
+    unsafe { processor::write_cr4(processor::read_cr4() | Cr4::FSGSBASE) };
+    // SAFETY: the table is a complete static with the flat segments in use at the same selectors.
+    unsafe { processor::lgdt(&GdtTable::pointer(at(gdt.cast())?)) };
+    // SAFETY: the table is a complete static whose gates lead to the entry code, with stacks in the task-state segment.
+    unsafe { processor::lidt(&IdtTable::pointer(at(idt.cast())?)) };
+    // SAFETY: the selector names that segment, which was made not busy.
+    unsafe { processor::ltr(GdtTable::TSS) };
+    // SAFETY: the table just loaded is a `GdtTable`, and GS base is a `Head` in the kernel.
+    unsafe { SyscallMsrs::plan::<Kernel>().install() };
     Some(())
 }
 
