@@ -1,4 +1,4 @@
-//! Endorsement keys: their templates, and where their certificates are (TCG EK Credential Profile for TPM Family 2.0, version 2.5).
+//! Endorsement keys: their templates, and where their certificates are (TCG EK Credential Profile for TPM Family 2.0, versions 2.3 to 2.6).
 //!
 //! An endorsement key is the primary key of the endorsement hierarchy that a template determines: it says which TPM this is, and
 //! changes only with the hierarchy's seed (`TPM2_ChangeEPS`, a manufacture). Who has the templates of the profile can make it anew at
