@@ -169,14 +169,22 @@ impl<'a> Firmware<'a> {
     /// Checks an image that is to start below an SVSM.
     ///
     /// # Errors
-    /// Those of [`parse`](Self::parse); [`Error::NotForSnp`] and [`Error::KnowsNoSvsm`] for firmware that lacks what it takes.
+    /// Those of [`parse`](Self::parse); [`Error::NotForSnp`] without a place for secrets or for the CPUID table,
+    /// [`Error::KnowsNoSvsm`] without one for a calling area, [`Error::Section`] for a second place for one of them.
     pub fn for_svsm(file: &'a [u8]) -> Result<Self> {
         let firmware = Self::parse(file)?;
-        if !firmware.is_for_snp() {
-            return Err(Error::NotForSnp);
-        }
-        if !firmware.knows_svsm() {
-            return Err(Error::KnowsNoSvsm);
+        for (contents, missing) in [
+            (Contents::Secrets, Error::NotForSnp),
+            (Contents::Cpuid, Error::NotForSnp),
+            (Contents::CallingArea, Error::KnowsNoSvsm),
+        ] {
+            let mut places = firmware
+                .sections()
+                .filter(|section| section.contents == contents);
+            places.next().ok_or(missing)?;
+            if let Some(second) = places.next() {
+                return Err(Error::Section(second.gpa));
+            }
         }
         Ok(firmware)
     }

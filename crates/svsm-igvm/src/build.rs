@@ -127,7 +127,7 @@ pub fn build_with(
         return Err(Error::TooLarge);
     }
     let pages = pages::pages(&plan, &targets, &programs, &archive)?;
-    let guest = files.guest_memory()?;
+    let guest = files.guest_memory(manifest)?;
     let bytes = directives::write(manifest, options.loader, &targets, &plan, &pages, guest)?;
 
     // Figures come from the file itself, read as a stranger would.

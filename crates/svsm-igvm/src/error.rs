@@ -58,6 +58,11 @@ pub enum Error {
     Tables(svsm_mm::Error),
     /// The parts of a guest that starts directly do not fit together.
     Guest(svsm_guest::Error),
+    /// The guest's firmware, which ends at 4 GiB, would lie in the SVSM's memory, or in memory that the manifest requires.
+    GuestOverlap {
+        /// The first byte of the firmware.
+        base: u64,
+    },
     /// The image is larger than the file format can say.
     TooLarge,
     /// The loader does not take what the manifest needs.
@@ -125,6 +130,10 @@ impl fmt::Display for Error {
             Self::Plan(error) => write!(f, "the image cannot be laid out: {error}"),
             Self::Tables(error) => write!(f, "the page tables cannot be made: {error}"),
             Self::Guest(error) => error.fmt(f),
+            Self::GuestOverlap { base } => write!(
+                f,
+                "the guest's firmware goes to {base:#x}..0x100000000, where the SVSM's or other required memory is"
+            ),
             Self::TooLarge => f.write_str("the image is too large for an IGVM file"),
             Self::Loader(refusal) => refusal.fmt(f),
             Self::Budget(report) => write!(f, "the image exceeds its budget\n{report}"),

@@ -65,15 +65,10 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 fn firmware(knows_svsm: bool) -> Vec<u8> {
     let mut file = vec![0; 0x2000];
     let kind = if knows_svsm { 4 } else { 1 };
-    let list = [
-        u32::from_le_bytes(*b"ASEV"),
-        28,
-        1,
-        1,
-        0x80_f000,
-        0x1000,
-        kind,
-    ];
+    let mut list = vec![u32::from_le_bytes(*b"ASEV"), 52, 1, 3];
+    for (gpa, kind) in [(0x80_d000, 2), (0x80_e000, 3), (0x80_f000, kind)] {
+        list.extend([gpa, 0x1000, kind]);
+    }
     let list: Vec<u8> = list.iter().flat_map(|word| word.to_le_bytes()).collect();
     file[0x1000..][..list.len()].copy_from_slice(&list);
     let mut table = 0x1000_u32.to_le_bytes().to_vec();
@@ -607,4 +602,12 @@ fn the_guests_firmware_has_memory_below_four_gib_where_there_are_levels() {
     ));
     let error = build_with(&manifest, &Options::new(Loader::Machine), read).unwrap_err();
     assert_eq!(error.to_string(), "the firmware cannot start below an SVSM");
+
+    manifest.guest = Some(svsm_igvm::manifest::Guest::of_firmware("firmware".into()));
+    manifest.svsm.base = 0xff00_0000;
+    let error = build_with(&manifest, &Options::new(Loader::Machine), read).unwrap_err();
+    assert!(
+        matches!(error, Error::GuestOverlap { base: 0xffff_e000 }),
+        "{error}"
+    );
 }

@@ -145,3 +145,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn firmware_below_an_svsm_has_one_place_for_each_page() {
+    let places = [
+        (0x80_d000, 0x1000, 2),
+        (0x80_e000, 0x1000, 3),
+        (0x80_f000, 0x1000, 4),
+    ];
+    assert!(Firmware::for_svsm(&made(&places)).is_ok());
+    for (missing, error) in [
+        (0, Error::NotForSnp),
+        (1, Error::NotForSnp),
+        (2, Error::KnowsNoSvsm),
+    ] {
+        let mut rest = places.to_vec();
+        rest.remove(missing);
+        assert_eq!(Firmware::for_svsm(&made(&rest)).unwrap_err(), error);
+    }
+    let mut two = places.to_vec();
+    two.push((0x81_0000, 0x1000, 2));
+    let second = Error::Section(0x81_0000);
+    assert_eq!(Firmware::for_svsm(&made(&two)).unwrap_err(), second);
+}

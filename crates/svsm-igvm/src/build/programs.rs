@@ -10,7 +10,7 @@ use svsm_stage2::layout;
 use crate::archive;
 use crate::error::{Error, Result};
 use crate::executable::Executable;
-use crate::manifest::{Guest, Manifest};
+use crate::manifest::{Guest, Manifest, Size};
 
 /// Where user-mode programs may be linked: the lower half without its first
 /// page, so that null stays a fault, and without its last.
@@ -68,13 +68,22 @@ impl Files {
     }
 
     /// Where the guest's firmware wants to be, if it starts with firmware: an address and bytes.
-    pub(super) fn guest_memory(&self) -> Result<Option<(u64, u64)>> {
+    pub(super) fn guest_memory(&self, manifest: &Manifest) -> Result<Option<(u64, u64)>> {
         let is_firmware = |(name, _): &&(&str, File)| *name == GUEST_FIRMWARE;
         let Some((_, file)) = self.guest.iter().find(is_firmware) else {
             return Ok(None);
         };
         let firmware = Firmware::for_svsm(&file.bytes).map_err(Error::Guest)?;
-        Ok(Some((firmware.base(), file.bytes.len() as u64)))
+        let (base, bytes) = (firmware.base(), file.bytes.len() as u64);
+        let end = base.saturating_add(bytes);
+        let overlaps =
+            |start: u64, size: Size| base < start.saturating_add(size.bytes()) && start < end;
+        let svsm = &manifest.svsm;
+        let mut others = manifest.required_memory.iter();
+        if overlaps(svsm.base, svsm.size) || others.any(|other| overlaps(other.base, other.size)) {
+            return Err(Error::GuestOverlap { base });
+        }
+        Ok(Some((base, bytes)))
     }
 }
 
