@@ -139,6 +139,8 @@ impl Order {
     const WRITE: u32 = 1 << 4;
     /// How long it is.
     pub const BYTES: usize = 16;
+    /// The most bytes of one: more than any kernel has.
+    pub const MOST: u32 = 256 << 20;
     /// The control word of one that failed.
     pub const FAILED: [u8; 4] = 1_u32.to_be_bytes();
     /// The control word of one that is done.
@@ -329,7 +331,7 @@ impl FwCfg {
         match self.item {
             // QEMU's position is its own. Nothing that it has is longer.
             Item::Through | Item::Part(..) => {
-                for _ in 0..bytes.min(64 << 20) {
+                for _ in 0..bytes.min(Order::MOST) {
                     self.next(hardware);
                 }
             }
@@ -484,7 +486,7 @@ fn skip_to(file: File, at: u32, hardware: &mut impl Ports) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::{Gpa, GpaRange};
+    use crate::addr::GpaRange;
 
     /// A device with these files, by their keys.
     struct Qemu {
@@ -558,7 +560,6 @@ mod tests {
         ] {
             ram.insert(GpaRange::from_u64(start, end).unwrap()).unwrap();
         }
-        assert!(Gpa::new(0).is_some());
         FwCfg::new(&ram, 2, qemu)
     }
 

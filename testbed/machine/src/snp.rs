@@ -64,7 +64,7 @@ const OWN_MSRS: [u32; 12] = [
     0xc000_0103,
 ];
 
-/// How long one CPU waits for another to leave its guest, in ticks.
+/// How often one CPU looks whether another has left its guest, before it gives up.
 const PATIENCE: u32 = 1_000_000;
 
 /// One CPU of the personality.
@@ -96,8 +96,9 @@ pub struct Snp<'s, 'm, M> {
     walk: [Option<(Vmpl, u64)>; WALK],
 }
 
-/// Tables that a walk can need under such a name, and a few more.
-const WALK: usize = 8;
+/// More than one instruction can need at the same time: three tables and a page of code for each of the addresses that it, its
+/// operands and the delivery of an exception touch.
+const WALK: usize = 32;
 
 /// What an exit was about, for who looks on.
 #[derive(Clone, Copy, Debug)]

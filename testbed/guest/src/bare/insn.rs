@@ -76,8 +76,11 @@ pub fn control_registers() -> (u64, u64, u64) {
     (cr0, cr3, cr4)
 }
 
-/// Runs something with other page tables, which must map the program where it is.
-pub fn with_cr3<R>(value: u64, action: impl FnOnce() -> R) -> R {
+/// Runs something with other page tables.
+///
+/// # Safety
+/// They map the program where it is.
+pub unsafe fn with_cr3<R>(value: u64, action: impl FnOnce() -> R) -> R {
     let (_, own, _) = control_registers();
     // SAFETY: the program is mapped where it is, as the caller says.
     unsafe { asm!("mov cr3, {}", in(reg) value, options(nostack)) };
@@ -87,8 +90,11 @@ pub fn with_cr3<R>(value: u64, action: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Calls a function that returns at once, by an address that is so much higher than its own and leads to it all the same.
-pub fn call_through(alias: u64) {
+/// Calls a function that returns at once, by an address that is so much higher than its own.
+///
+/// # Safety
+/// It leads to the same memory.
+pub unsafe fn call_through(alias: u64) {
     // SAFETY: the address leads to one instruction, which returns.
     unsafe {
         asm!("lea {at}, [rip + 2f]", "add {at}, {alias}", "call {at}", "jmp 3f", "2:", "ret", "3:",

@@ -67,9 +67,9 @@ pub struct Seat {
     pub residents: [Option<Resident>; 4],
     /// The level to take up next, for a CPU that runs none.
     pub next: Option<Vmpl>,
-    /// By level, the GHCB register and the registered page of a virtual CPU that is gone. The host keeps them, as KVM does: firmware
-    /// that creates one anew relies on it.
-    left: [Option<(u64, Option<u64>)>; 4],
+    /// By level, a virtual CPU that is gone: the host keeps its GHCB register and its registered page, as KVM does, since firmware
+    /// that creates one anew relies on it, and what the APIC has for the level still waits for its end.
+    left: [Option<Resident>; 4],
     /// The level whose registers this CPU has: they are written to the save area when it lets go of them.
     pub loaded: Option<Vmpl>,
 }
@@ -141,7 +141,7 @@ impl Seat {
     pub const EMPTY: Self = Self {
         residents: [const { None }; 4],
         next: None,
-        left: [None; 4],
+        left: [const { None }; 4],
         loaded: None,
     };
 
@@ -168,7 +168,7 @@ impl Seat {
         let index = usize::from(level.as_u8());
         let gone = self.residents.get_mut(index).and_then(Option::take);
         if let (Some(gone), Some(left)) = (gone, self.left.get_mut(index)) {
-            *left = Some((gone.ghcb, gone.registered));
+            *left = Some(gone);
         }
     }
 
@@ -176,18 +176,19 @@ impl Seat {
     pub fn leave(&mut self, level: Vmpl, ghcb: u64) {
         let index = usize::from(level.as_u8());
         if self.resident(level).is_none()
-            && let Some((left, _)) = self.left.get_mut(index).and_then(Option::as_mut)
+            && let Some(left) = self.left.get_mut(index).and_then(Option::as_mut)
         {
-            *left = ghcb;
+            left.ghcb = ghcb;
         }
     }
 
     /// Puts a new virtual CPU into its place, with what was kept of the one before, if there was one.
     pub fn settle(&mut self, level: Vmpl, mut resident: Resident) {
         self.vacate(level);
-        let left = self.left.get(usize::from(level.as_u8()));
-        if let Some((ghcb, registered)) = left.copied().flatten() {
-            (resident.ghcb, resident.registered) = (ghcb, registered);
+        let left = self.left.get_mut(usize::from(level.as_u8()));
+        if let Some(left) = left.and_then(Option::take) {
+            (resident.ghcb, resident.registered) = (left.ghcb, left.registered);
+            (resident.pending, resident.held) = (left.pending, left.held);
         }
         self.place(level, Some(resident));
     }
@@ -329,6 +330,7 @@ mod tests {
         seat.settle(Vmpl::VMPL2, Resident::new(0x5000, 1));
         let first = seat.resident_mut(Vmpl::VMPL2).unwrap();
         first.registered = Some(0x9000);
+        first.held.add(0x41);
         seat.vacate(Vmpl::VMPL2);
         // The CPU stops only then.
         seat.leave(Vmpl::VMPL2, 0x9000);
@@ -337,6 +339,7 @@ mod tests {
         let second = seat.resident(Vmpl::VMPL2).unwrap();
         assert_eq!((second.gpa, second.ghcb), (0x6000, 0x9000));
         assert_eq!(second.registered, Some(0x9000));
+        assert_eq!(second.held.clone().take(), Some(0x41));
         seat.leave(Vmpl::VMPL2, 0xa000);
         assert_eq!(seat.resident(Vmpl::VMPL2).unwrap().ghcb, 0x9000);
         // Another level's is its own.

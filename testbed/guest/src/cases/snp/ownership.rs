@@ -208,13 +208,19 @@ pub(super) const CLAUSES: &[Clause] = &[
             write(root + 3 * 8, near & !C_BIT);
             own(small(8))?;
             write(small(8), 0x88_u64);
-            let seen = insn::with_cr3(root, || read((3 << 39) + small(8)));
+            // SAFETY: the first entry is as before.
+            #[expect(unsafe_code, reason = "changes page tables")]
+            let seen = unsafe { insn::with_cr3(root, || read((3 << 39) + small(8))) };
             write(root + 3 * 8, 0_u64);
             check("memory", seen, 0x88)
         },
     ),
     ("code is private, whatever its pages say", || {
-        insn::call_through(SHARED);
+        // SAFETY: all memory is mapped there a second time.
+        #[expect(unsafe_code, reason = "calls by another address")]
+        unsafe {
+            insn::call_through(SHARED);
+        }
         Ok(())
     }),
     ("what is not memory does not change hands", || {

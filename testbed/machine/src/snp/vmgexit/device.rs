@@ -124,7 +124,7 @@ impl<M: HostMemory> Snp<'_, '_, M> {
             return;
         }
         let order = Order::parse(&bytes);
-        let mut is_good = fw_cfg.begin(&order, hardware);
+        let mut is_good = fw_cfg.begin(&order, hardware) && order.bytes <= Order::MOST;
         if is_good && order.reads() {
             let mut chunk = [0; 512];
             let mut done = 0;
