@@ -74,7 +74,7 @@ fn bring_up(handoff: &Handoff, free: GpaRange) -> Result<(), Failure> {
         rate.as_u64() / 1_000_000
     );
     user::begin(handoff).map_err(Failure::User)?;
-    machine::expect_guest(machine::is_snp() && user::file("guest.kernel").is_some());
+    machine::expect_guest(guest::is_in_image());
     machine::hang_doorbell().map_err(Failure::Doorbell)?;
     if machine::takes_bells() {
         info!(

@@ -87,24 +87,45 @@ pub(crate) fn look(frame: &TrapFrame) {
 pub(crate) fn sleep() {
     let Some(page) = snp::doorbell() else { return };
     let nobody = TrapFrame::default();
+    let mut has_taken = false;
     for _ in 0..ROUNDS {
         if !page.has_events() {
             break;
         }
         take(page, &nobody);
+        has_taken = true;
+    }
+    if has_taken {
+        // What came may have given this CPU something to do.
+        return;
     }
     // SAFETY: the page is mapped for good; the handler of #HV knows the window.
     let _ = unsafe { wait(page, true) };
+}
+
+/// Takes what is on the page and lets it go: for a CPU with a guest, whose interrupts all others are. While something waits there,
+/// a host may keep the CPU from the guest.
+pub(crate) fn drain() {
+    let Some(page) = snp::doorbell() else { return };
+    for _ in 0..ROUNDS {
+        hear(page.answer());
+        let Some(taken) = page.take() else { break };
+        if page.end(taken) == Ended::WithEoi {
+            interrupt::end();
+        }
+        interrupt::count_unasked();
+    }
 }
 
 /// Takes what is on the page.
 fn take(page: &DoorbellPage, frame: &TrapFrame) {
     hear(page.answer());
     let Some(taken) = page.take() else { return };
+    let vector = taken.vector();
     if page.end(taken) == Ended::WithEoi {
         interrupt::end();
     }
-    match taken.vector() {
+    match vector {
         Some(vector) => interrupt::take(vector, frame),
         None => interrupt::count_unasked(),
     }

@@ -77,16 +77,23 @@ pub(crate) enum Failure {
     Image(svsm_stage2::Error),
 }
 
+/// Whether the image brings a guest that this machine can run.
+pub(crate) fn is_in_image() -> bool {
+    machine::is_snp()
+        && [FIRMWARE, KERNEL]
+            .into_iter()
+            .any(|name| user::file(name).is_some())
+}
+
 /// Learns what a guest would be made of. Without a kernel or firmware in the image, or without levels, there is none.
 ///
 /// # Errors
 /// There is one of them, and not what else it takes.
 pub(crate) fn survey(handoff: &Handoff) -> Result<(), Failure> {
-    let firmware = user::file(FIRMWARE);
-    if !machine::is_snp() || firmware.or_else(|| user::file(KERNEL)).is_none() {
+    if !is_in_image() {
         return Ok(());
     }
-    let firmware = firmware.map(Firmware::for_svsm).transpose();
+    let firmware = user::file(FIRMWARE).map(Firmware::for_svsm).transpose();
     let firmware = firmware.map_err(Failure::Layout)?;
     let home = firmware.and_then(|firmware| {
         GpaRange::new(Gpa::new(firmware.base())?, firmware.bytes().len() as u64)
@@ -104,7 +111,7 @@ pub(crate) fn survey(handoff: &Handoff) -> Result<(), Failure> {
     let slots = vec![None; 2 * ids.len() + 2].leak();
     let features = snp::features().ok_or(Failure::NoKernel)?;
     let secrets = handoff.secrets.ok_or(Failure::NoKernel)?;
-    evidence::set_up(launch::bytes(secrets)).map_err(Failure::Evidence)?;
+    evidence::set_up(launch::Secrets::of(secrets).page()).map_err(Failure::Evidence)?;
     let _ = FACTS.set(Facts {
         map: Map::new(map.regions(), handoff.svsm, home),
         svsm: handoff.svsm,

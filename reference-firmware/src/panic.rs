@@ -48,6 +48,8 @@ pub(crate) fn end(
     at_instruction: Option<u64>,
     trace: Backtrace,
 ) -> ! {
+    // What rings from here on is for nobody.
+    cpu::set_leaves(false);
     let me = cpu::index().as_u32().wrapping_add(1);
     match ENDING.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => log::in_emergency(interrupt::stop_others, |channel, stamp| {

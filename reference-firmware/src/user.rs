@@ -90,6 +90,10 @@ pub(crate) fn comes_back(frame: &mut TrapFrame) -> bool {
     if !frame.from_user() || frame.rip != 0 {
         return false;
     }
+    if task::with_current(|task| task.doom().get().is_some()) == Some(true) {
+        // An exception there ends it all the same.
+        return false;
+    }
     let rip = task::with_current(|task| task.detour().swap(0, Ordering::Relaxed)).unwrap_or(0);
     if rip != 0 {
         frame.rip = rip;

@@ -12,10 +12,11 @@
 //!     for _ in 0..16 {
 //!         let heard = page.answer();
 //!         let Some(taken) = page.take() else { break };
+//!         let vector = taken.vector();
 //!         if page.end(taken) == Ended::WithEoi {
 //!             write_eoi();
 //!         }
-//!         if let Some(vector) = taken.vector() {
+//!         if let Some(vector) = vector {
 //!             handle(vector); // or drop it: see `policy`
 //!         }
 //!         # let _ = heard;
@@ -58,14 +59,14 @@ pub struct DoorbellPage {
 const _: () = assert!(size_of::<DoorbellPage>() == 4096);
 
 /// What stood in the place of the vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 #[must_use = "whoever takes a vector ends it: see `DoorbellPage::end`"]
 pub struct Taken(u8);
 
 impl Taken {
     /// The vector; `None` for a number that no interrupt has.
     #[must_use]
-    pub const fn vector(self) -> Option<Vector> {
+    pub const fn vector(&self) -> Option<Vector> {
         Vector::new(self.0)
     }
 }
@@ -157,7 +158,7 @@ mod tests {
         assert!(!page.has_events());
         assert_eq!((page.answer(), page.take()), (Heard::empty(), None));
         // The permission was for one.
-        assert_eq!(page.end(taken), Ended::WithEoi);
+        assert_eq!(page.end(Taken(0x41)), Ended::WithEoi);
     }
 
     #[test]

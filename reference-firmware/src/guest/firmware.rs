@@ -28,6 +28,11 @@ pub(super) fn lay_out(
     let calling_area = page(calling_area.ok_or(Failure::NoKernel)?)?;
     let home = range(firmware.base(), file.len() as u64)?;
 
+    // Nothing but the image says where the SVSM is, and a wrong one must not give it away.
+    if home.overlaps(&facts.svsm) || home.overlaps(&facts.loaded) {
+        return Err(Failure::Memory);
+    }
+
     let mut secrets = Some(Secrets::take(facts, calling_area, machine)?);
     // Memory that is the guest's already when it validates it is none that it may trust.
     for range in facts.map.ranges() {
@@ -50,7 +55,7 @@ pub(super) fn lay_out(
                 secrets.write(machine, page(gpa)?)?;
             }
             Contents::Cpuid => write_cpuid(machine, page(gpa)?)?,
-            // All of it is clear. Without a digest of its kernel firmware takes any.
+            // All of it is clear: there are no digests of a kernel. Plain OVMF then takes any; builds that want them take none.
             Contents::Zero | Contents::CallingArea | Contents::KernelHashes => {}
         }
     }

@@ -58,11 +58,27 @@ pub(super) fn write(machine: &mut Machine, at: u64, bytes: &[u8]) -> Result<(), 
     Ok(())
 }
 
-/// What the guest's page of secrets holds: keys of its own level and below, and what it must know of its SVSM.
-#[derive(Debug)]
+/// A page of secrets, which are wiped when it goes: that of the SVSM, or of its guest with the keys of its own level and below and
+/// what it must know of its SVSM.
 pub(super) struct Secrets(Box<[u8; 4096]>);
 
 impl Secrets {
+    /// A copy of the SVSM's own.
+    pub(super) fn of(area: Area) -> Self {
+        let mut copy = Self(Box::new([0; 4096]));
+        // SAFETY: the area is one of the checked hand-off, which the builder maps for reading, and the reference ends here.
+        let bytes = unsafe { areas::bytes(area) };
+        for (to, from) in copy.0.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        copy
+    }
+
+    /// The page.
+    pub(super) const fn page(&self) -> &[u8; 4096] {
+        &self.0
+    }
+
     /// Takes them from the SVSM's own page, which has no keys any more after that: its channel has its own, and nobody else
     /// needs one.
     pub(super) fn take(
@@ -70,7 +86,7 @@ impl Secrets {
         calling_area: Gpa,
         machine: &mut Machine,
     ) -> Result<Self, Failure> {
-        let own = bytes(facts.secrets);
+        let own = Self::of(facts.secrets);
         let svsm = Svsm {
             memory: facts.svsm,
             calling_area,
@@ -78,10 +94,10 @@ impl Secrets {
             guest_level: LEVEL,
         };
         let mut guests = Self(Box::new([0; 4096]));
-        SecretsPage::view(own)
+        SecretsPage::view(&own.0)
             .and_then(|secrets| secrets.write_for_guest(&svsm, &mut guests.0))
             .map_err(|_| Failure::NoKernel)?;
-        let mut wiped = Self(Box::new(*own));
+        let mut wiped = own;
         wiped.wipe();
         // Nobody holds a reference to the page: what was needed of it was copied.
         machine
@@ -119,12 +135,6 @@ pub(super) fn write_cpuid(machine: &mut Machine, at: Gpa) -> Result<(), Failure>
     machine
         .write(at, page.as_slice())
         .map_err(|_| Failure::Memory)
-}
-
-pub(super) fn bytes(area: Area) -> &'static [u8; 4096] {
-    // SAFETY: the area is one of the checked hand-off, which the builder maps for reading, and one page long.
-    let bytes = unsafe { areas::bytes(area) };
-    bytes.first_chunk().unwrap_or(&[0; 4096])
 }
 
 fn first_vcpu(

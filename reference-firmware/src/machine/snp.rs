@@ -327,6 +327,8 @@ pub(crate) fn share(count: usize) -> Result<Shared, Unshared> {
 
 /// The first of the pages for doorbells, among those that are shared for good.
 const FIRST_DOORBELL: u64 = 256;
+// Behind 2 MiB there is the place of another CPU.
+const _: () = assert!(FIRST_DOORBELL + MAX_CPUS as u64 <= 512);
 
 /// The same, from the place with that number on, which nobody has.
 fn share_at(place: u64, count: usize) -> Result<Shared, Unshared> {

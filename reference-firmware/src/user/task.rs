@@ -184,6 +184,7 @@ pub(crate) fn work() -> ! {
             interrupt::sleep();
         } else {
             guest::start_if_due();
+            doorbell::drain();
             if !guest::run() {
                 insn::pause();
             }
@@ -238,6 +239,7 @@ fn attend() -> ! {
     let mut idle = Context::current();
     cpu::set_idle(&raw mut idle as u64);
     loop {
+        doorbell::drain();
         if !guest::run() {
             insn::hlt();
         }
