@@ -4,7 +4,7 @@ use crate::firmware::{self, Guest, Programs, Variant};
 use crate::linux::{Lab, ovmf};
 use crate::setup::{self, Bare, Install};
 use crate::{proc, ui, workspace};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use svsm_igvm::Loader;
@@ -79,7 +79,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
     /// Start this firmware below the SVSM (OVMF; `debian` fetches Debian's), which gets the kernel from the host.
-    #[arg(long, value_name = "FILE", conflicts_with = "caller")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["caller", "image"])]
     firmware: Option<PathBuf>,
     /// More for the guest kernel's command line.
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -120,6 +120,9 @@ enum Log {
 
 /// `cargo xtask boot`.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
+    if args.firmware.is_some() && args.platform == Platform::Native {
+        bail!("a guest, and so its firmware, takes `--platform snp`");
+    }
     let qemu = setup::qemu(Install::Allowed)?;
     let bare = Bare::find(Install::Allowed)?;
     let programs = Programs::build(&bare)?;

@@ -71,7 +71,7 @@ pub(crate) enum Platform {
     Snp,
     /// AMD SEV-SNP, the guest at VMPL2 below the reference firmware.
     Svsm,
-    /// The same, started by OVMF instead of by the reference firmware.
+    /// The same with OVMF in between, which starts the kernel.
     Ovmf,
 }
 

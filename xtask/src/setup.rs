@@ -353,6 +353,11 @@ impl Sources {
         Ok(Self { dir })
     }
 
+    /// Reads what the archive has.
+    pub(crate) fn update(&self) -> Result<()> {
+        proc::run(self.apt()?.args(["-qq", "update"]))
+    }
+
     /// Fetches a package, and unpacks it into a directory.
     pub(crate) fn unpack(&self, package: &str, dir: &Path) -> Result<()> {
         for tool in ["apt-get", "dpkg-deb"] {
@@ -360,7 +365,6 @@ impl Sources {
                 bail!("there is no {tool} here to fetch Debian's package {package} with");
             }
         }
-        proc::run(self.apt()?.args(["-qq", "update"]))?;
         let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
         proc::run(
             self.apt()?

@@ -82,7 +82,7 @@ pub(super) fn fetch() -> Result<Debian> {
         .trim_matches('"');
     let suites = [codename.to_owned(), format!("{codename}-backports")];
     let sources = Sources::of(&[&suites[0], &suites[1]])?;
-    proc::run(sources.apt()?.args(["-qq", "update"]))?;
+    sources.update()?;
     let pattern = format!("^linux-image-{SERIES}\\..*-cloud-amd64$");
     let mut search = sources.apt_cache()?;
     search.args(["search", "--names-only", &pattern]);

@@ -28,7 +28,9 @@ pub(crate) fn fetch() -> Result<PathBuf> {
         return Ok(file);
     }
     let start = ui::step(&format!("fetching OVMF of Debian {SUITE}"));
-    Sources::packages_of(SUITE)?.unpack("ovmf", &dir)?;
+    let sources = Sources::packages_of(SUITE)?;
+    sources.update()?;
+    sources.unpack("ovmf", &dir)?;
     ui::note(&format!("done in {}", ui::elapsed(start)));
     if !file.is_file() {
         bail!("Debian's package ovmf has no {FILE}");
