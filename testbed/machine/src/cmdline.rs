@@ -1,7 +1,7 @@
 //! L0's command line.
 //!
 //! ```text
-//! memory=<bytes>[K|M|G]  platform=native|snp  [faults=<set> [seed=<number>]]  [script=<steps>]
+//! memory=<bytes>[K|M|G]  platform=native|snp  [faults=<set> [seed=<number>]]  [script=<steps>]  [faults-from-guest]
 //! [trace=calls|exits]  [rmp]  [equal-features]  [storms]  [gdb]
 //! [-- <the guest's command line>]
 //! ```
@@ -33,6 +33,8 @@ pub struct Options<'a> {
     pub seed: u64,
     /// Lies that it tells once, each at its event; as text that was read once already.
     pub script: &'a str,
+    /// Whether the host is honest until a level below the highest has run.
+    pub faults_from_guest: bool,
     /// What an image's command-line parameter is filled with.
     pub guest: &'a str,
 }
@@ -117,6 +119,7 @@ impl<'a> Options<'a> {
             faults: Faults::NONE,
             seed: 0,
             script: "",
+            faults_from_guest: false,
             guest,
         };
         for (index, word) in own.split_ascii_whitespace().enumerate() {
@@ -144,6 +147,7 @@ impl<'a> Options<'a> {
                 None if word == "rmp" => options.rmp = true,
                 None if word == "equal-features" => options.equal_features = true,
                 None if word == "storms" => options.storms = true,
+                None if word == "faults-from-guest" => options.faults_from_guest = true,
                 None if word == "gdb" => options.gdb = true,
                 // The words that QEMU's own loaders add.
                 Some(("initrd" | "BOOT_IMAGE", _)) => {}
@@ -171,7 +175,7 @@ impl Options<'_> {
         };
         // It was read once already, so that this does not fail.
         let script = Schedule::script(self.script).unwrap_or(Schedule::HONEST);
-        Liar::new(script, seeded)
+        Liar::new(script, seeded).from_guest(self.faults_from_guest)
     }
 }
 
@@ -205,6 +209,7 @@ mod tests {
                 faults: Faults::NONE,
                 seed: 0,
                 script: "",
+                faults_from_guest: false,
                 guest: "quiet -- x"
             })
         );
@@ -236,6 +241,8 @@ mod tests {
             Err(OptionError::Fault(0, ParseError::Unknown { at: 0 }))
         ));
         assert!(Options::parse("script=remap").is_err());
+        let late = Options::parse("platform=snp faults-from-guest script=remap@0").unwrap();
+        assert!(late.faults_from_guest);
     }
 
     #[test]

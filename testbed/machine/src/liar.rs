@@ -17,6 +17,8 @@ pub struct Liar {
     script: Schedule,
     seeded: Schedule,
     honest: bool,
+    /// No lie comes before a level below the highest has run.
+    waits: bool,
     events: u64,
     /// Private pages that the guest named, the latest last.
     named: [Option<u64>; Self::NAMES],
@@ -38,12 +40,25 @@ impl Liar {
             honest: script.faults().union(seeded.faults()).is_empty(),
             script,
             seeded,
+            waits: false,
             events: 0,
             named: [None; Self::NAMES],
             next_name: 0,
             owed: None,
             response: None,
         }
+    }
+
+    /// The same host, which is honest until a level below the highest has run.
+    #[must_use]
+    pub const fn from_guest(mut self, waits: bool) -> Self {
+        self.waits = waits;
+        self
+    }
+
+    /// A level below the highest runs.
+    pub const fn guest_runs(&mut self) {
+        self.waits = false;
     }
 
     /// A host that never lies.
@@ -62,6 +77,9 @@ impl Liar {
     pub fn next(&mut self, occasions: Occasions) -> (u64, Option<Fired>) {
         let event = self.events;
         self.events = event.wrapping_add(1);
+        if self.waits {
+            return (event, None);
+        }
         let written = self.script.next(event, occasions);
         (
             event,
@@ -199,6 +217,18 @@ mod tests {
         assert_eq!(liar.next(Occasions::REPLY), (0, None));
         let (event, lie) = liar.next(Occasions::REPLY);
         assert_eq!((event, lie.unwrap().fault), (1, Fault::StrayNmi));
+    }
+
+    #[test]
+    fn a_host_may_be_honest_until_the_guest_runs() {
+        let script = Schedule::script("stray-nmi@1").unwrap();
+        let mut liar = Liar::new(script, Schedule::HONEST).from_guest(true);
+        for event in 0..5 {
+            assert_eq!(liar.next(Occasions::REPLY), (event, None));
+        }
+        liar.guest_runs();
+        let (event, lie) = liar.next(Occasions::REPLY);
+        assert_eq!((event, lie.unwrap().fault), (5, Fault::StrayNmi));
     }
 
     #[test]

@@ -216,6 +216,9 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
         if let Some(seat) = owned.seats.get_mut(self.cpu) {
             seat.loaded = Some(level);
         }
+        if level != Vmpl::VMPL0 {
+            self.liar.lock().guest_runs();
+        }
         true
     }
 

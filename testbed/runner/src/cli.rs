@@ -47,6 +47,10 @@ pub(crate) struct FaultArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     fault_seed: u64,
 
+    /// Not before a level below the highest has run: the lies meet firmware that serves its guest (SEV-SNP)
+    #[arg(long)]
+    fault_from_guest: bool,
+
     /// A file with lies that come once each: NAME@EVENT or NAME@EVENT=CHOICE, as the log of a run prints them
     #[arg(long, value_name = "FILE")]
     fault_script: Option<PathBuf>,
@@ -67,6 +71,9 @@ impl FaultArgs {
             plan.add_script(&text)?;
         }
         plan.seed(self.fault_seed);
+        if self.fault_from_guest {
+            plan.from_guest();
+        }
         Ok(plan)
     }
 }

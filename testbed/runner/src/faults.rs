@@ -27,6 +27,7 @@ pub struct FaultPlan {
     drawn: Faults,
     seed: u64,
     steps: Vec<String>,
+    from_guest: bool,
 }
 
 impl FaultPlan {
@@ -37,6 +38,7 @@ impl FaultPlan {
             drawn: Faults::NONE,
             seed: 0,
             steps: Vec::new(),
+            from_guest: false,
         }
     }
 
@@ -110,6 +112,11 @@ impl FaultPlan {
         self.seed = seed;
     }
 
+    /// Has the host be honest until a level below the highest has run, so that the lies meet firmware that serves its guest.
+    pub const fn from_guest(&mut self) {
+        self.from_guest = true;
+    }
+
     /// Whether the host never lies.
     #[must_use]
     pub const fn is_honest(&self) -> bool {
@@ -119,6 +126,11 @@ impl FaultPlan {
     /// Refuses lies that mean nothing on a platform, unless they came with many others.
     pub(crate) fn check(&self, platform: Platform) -> Result<()> {
         let here = platforms(platform);
+        if self.from_guest && platform == Platform::Native {
+            return Err(Error::BadFault(
+                "lies from the guest on take a platform with levels".to_owned(),
+            ));
+        }
         let impossible = |fault: &Fault| !fault.platforms().contains(here);
         let named = self.steps.iter().filter_map(|step| {
             let (name, _) = step.split_once('@')?;
@@ -139,6 +151,9 @@ impl FaultPlan {
         if !self.drawn.is_empty() {
             words.push(format!("faults={}", self.drawn));
             words.push(format!("seed={}", self.seed));
+        }
+        if self.from_guest && !self.is_honest() {
+            words.push("faults-from-guest".to_owned());
         }
         if !self.steps.is_empty() {
             words.push(format!("script={}", self.steps.join(",")));
