@@ -120,6 +120,12 @@ impl Bench {
         command_line: &str,
         variant: Variant,
     ) -> Result<Run> {
+        let image = self.caller_image(command_line, variant)?;
+        self.run_caller_image(&image, size)
+    }
+
+    /// The image of such a run, for many of them.
+    pub(crate) fn caller_image(&self, command_line: &str, variant: Variant) -> Result<CallerImage> {
         let guest = Guest {
             name: "caller",
             kernel: self.caller.clone(),
@@ -139,10 +145,16 @@ impl Bench {
             command_line.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
         ));
         std::fs::copy(&image.file, &file).context("cannot copy an image")?;
+        let symbols = image.symbols;
+        Ok(CallerImage { file, symbols })
+    }
+
+    /// A run of such an image.
+    pub(crate) fn run_caller_image(&self, image: &CallerImage, size: Size) -> Result<Run> {
         let mut images = Images::new();
         images.add_symbols(&image.symbols)?;
         Ok(self
-            .run_file(file, size)
+            .run_file(image.file.clone(), size)
             .images(images)
             .platform(Platform::Snp)
             .expect("caller: done"))
@@ -163,6 +175,13 @@ impl Bench {
             .memory(size.mib * MIB)
             .timeout(Duration::from_secs(120))
     }
+}
+
+/// An image with the guest that calls all services.
+#[derive(Debug)]
+pub(crate) struct CallerImage {
+    file: PathBuf,
+    symbols: PathBuf,
 }
 
 /// The end of a log, for whoever has to find out why a run went wrong.

@@ -2,6 +2,7 @@
 //! right verdict.
 
 use crate::bench::{self, Bench, RESTRICTED, SIZES, Size};
+use crate::firmware::Variant;
 use crate::machine_test;
 use crate::setup::{Bare, Install};
 use crate::ui;
@@ -56,6 +57,7 @@ pub(crate) fn suite() -> Result<Tally> {
     cases.extend(endings(&bench)?);
     cases.extend(deaths(&bench)?);
     cases.extend(lies(&bench)?);
+    cases.extend(late_lies(&bench)?);
     println!("\nrunning {} boots", cases.len());
     let mut tally = Tally::default();
     for case in cases {
@@ -316,6 +318,38 @@ fn lies(bench: &Bench) -> Result<Vec<Case>> {
             run,
             "an end that may come of the lie",
             |outcome| judge(outcome).1,
+        ));
+    }
+    Ok(cases)
+}
+
+/// What the guest does while the host lies: calls of all services, and some that no kernel makes.
+const BUSY: &str = "services seed=3 hostile=100";
+/// The same lies, told once, to a firmware that serves its guest.
+fn late_lies(bench: &Bench) -> Result<Vec<Case>> {
+    let size = Size { cpus: 1, mib: 256 };
+    let mut cases = Vec::new();
+    let image = bench.caller_image(BUSY, Variant::default())?;
+    for fault in Fault::ALL
+        .iter()
+        .filter(|fault| fault.platforms().contains(Platforms::SNP))
+    {
+        let mut plan = FaultPlan::new();
+        plan.add(&format!("{}@0", fault.name()))?;
+        plan.from_guest();
+        let run = bench.run_caller_image(&image, size)?;
+        cases.push(Case::new(
+            &format!(
+                "serves its guest, and bears a host that lies: {}",
+                fault.name()
+            ),
+            run.faults(plan),
+            "an end that may come of the lie, after the guest has started",
+            |outcome| {
+                let started =
+                    |line: &svsm_testbed::LogLine| line.message.contains("starts at VMPL2");
+                outcome.log.iter().any(started) && judge(outcome).1
+            },
         ));
     }
     Ok(cases)
