@@ -79,6 +79,31 @@ impl Transport {
     }
 }
 
+/// How much of the suite is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// The layer `sys`, which takes a minute.
+    Sys,
+    /// All layers.
+    All,
+}
+
+impl Extent {
+    const fn dir(self) -> &'static str {
+        match self {
+            Self::Sys => "tpm2-tss-sys",
+            Self::All => "tpm2-tss",
+        }
+    }
+
+    const fn options(self) -> &'static str {
+        match self {
+            Self::Sys => "--disable-esys --disable-fapi --disable-policy",
+            Self::All => "",
+        }
+    }
+}
+
 /// The built suite.
 #[derive(Debug)]
 pub(crate) struct Suite {
@@ -137,33 +162,38 @@ impl Tally {
 
 impl Suite {
     /// The suite, if it was built before.
-    pub(crate) fn found() -> Result<Option<Self>> {
-        let dir = workspace::target_dir()?.join("tpm-suites").join(PACKAGE);
+    pub(crate) fn found(extent: Extent) -> Result<Option<Self>> {
+        let dir = workspace::target_dir()?
+            .join("tpm-suites")
+            .join(extent.dir());
         Ok(dir.join(".built").is_file().then_some(Self { dir }))
     }
 
-    /// The suite; fetches and builds it if need be, which takes some minutes.
-    pub(crate) fn bring() -> Result<Self> {
-        if let Some(suite) = Self::found()? {
+    /// The suite; fetches and builds it if need be, which takes some minutes for all of it.
+    pub(crate) fn bring(extent: Extent) -> Result<Self> {
+        if let Some(suite) = Self::found(extent)? {
             return Ok(suite);
         }
         let work = workspace::target_dir()?.join("tpm-suites");
         fs::create_dir_all(&work)?;
         setup::packages(Install::Allowed, &BUILD, "what tpm2-tss is built with")?;
-        let dir = work.join(PACKAGE);
+        let dir = work.join(extent.dir());
         if !dir.join("configure.ac").is_file() {
             fetch(&work, &dir)?;
         }
         let start = ui::step("building tpm2-tss and its tests");
-        let log = work.join("build.log");
+        let log = work.join(format!("build-{}.log", extent.dir()));
         let file = File::create(&log)?;
-        let script = "set -e; [ -x configure ] || ./bootstrap; \
-            ./configure --disable-doxygen-doc --disable-unit --enable-integration --with-integrationtcti=swtpm \
+        let script = format!(
+            "set -e; [ -x configure ] || ./bootstrap; \
+            ./configure --disable-doxygen-doc --disable-unit --enable-integration --with-integrationtcti=swtpm {} \
             --disable-tcti-spi-ftdi --disable-tcti-spi-ltt2go --disable-tcti-i2c-ftdi --disable-defaultflags CFLAGS=-O1; \
-            make -j\"$(nproc)\" check-programs";
+            make -j\"$(nproc)\" check-programs",
+            extent.options()
+        );
         let mut build = Command::new("sh");
         build
-            .args(["-c", script])
+            .args(["-c", &script])
             .current_dir(&dir)
             .stdout(file.try_clone()?)
             .stderr(file);
