@@ -25,14 +25,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("svsm-sim", &["svsm-platform"]),
     ("svsm-stage2", &["svsm-mm", "svsm-platform"]),
     ("svsm-syscall", &["svsm-platform"]),
-    ("svsm-vtpm", &["svsm-protocol"]),
+    ("svsm-vtpm", &[]),
 ];
 
 /// Dependencies that must be optional, so that the crate stands without them.
-const ONLY_BY_FEATURE: &[(&str, &str)] = &[
-    ("svsm-sim", "svsm-platform"),
-    ("svsm-vtpm", "svsm-protocol"),
-];
+const ONLY_BY_FEATURE: &[(&str, &str)] = &[("svsm-sim", "svsm-platform")];
 
 pub(super) fn check(packages: &[Package], report: &mut Report) {
     for package in packages.iter().filter(|package| package.is_crate()) {
