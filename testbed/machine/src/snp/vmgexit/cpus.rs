@@ -83,7 +83,10 @@ impl<M: HostMemory> Snp<'_, '_, M> {
                 drop(owned);
                 if index != self.cpu {
                     slot.post(Mail::leave(), |id| hardware.send(icr::nmi_to(id)));
-                    self.wait_for_area(index, level);
+                    if !self.wait_for_area(index, level) {
+                        // It is gone, but its page is not safe to fill anew.
+                        return refused;
+                    }
                 }
                 return Reply::DONE;
             }
@@ -111,16 +114,18 @@ impl<M: HostMemory> Snp<'_, '_, M> {
     }
 
     /// Waits until a CPU has written the registers of a level to their save area: after that, the page is the guest's to fill anew.
-    fn wait_for_area(&self, index: usize, level: Vmpl) {
+    /// Says whether it has; two CPUs that wait for each other do not wait for ever.
+    fn wait_for_area(&self, index: usize, level: Vmpl) -> bool {
         for _ in 0..PATIENCE {
             let owned = self.shared.state.lock();
             let seat = owned.seats.get(index);
             if seat.is_none_or(|seat| seat.loaded != Some(level)) {
-                return;
+                return true;
             }
             drop(owned);
             core::hint::spin_loop();
         }
+        false
     }
 
     /// The list of APIC ids, if there is room for it.
