@@ -9,13 +9,13 @@ use core::ptr::{NonNull, with_exposed_provenance_mut};
 use sha2::{Digest, Sha384 as Hasher};
 use svsm_mm::table::Processor as Tlb;
 use svsm_mm::window::{TempWindow, Window};
-use svsm_platform::addr::{Gpa, GpaRange, Gva};
+use svsm_platform::addr::{Gpa, Gva};
 use svsm_platform::encryption::{Encryption, Visibility};
 use svsm_platform::seam::PageState;
 use svsm_platform::snp::insn::{Processor, RmpSize};
 use svsm_platform::snp::{Error as SnpError, Pages, Reach};
 use svsm_stage2::handoff::Handoff;
-use svsm_stage2::staged::{self, Contents, Refused};
+use svsm_stage2::staged::{self, Payload, Refused, Windowed};
 
 use crate::machine::snp;
 use crate::{machine, smp};
@@ -47,95 +47,57 @@ impl From<svsm_mm::Error> for Failure {
 /// What the host did not do, or that the archive is not what the image says.
 #[inline(never)]
 pub(crate) fn receive(handoff: &Handoff, encryption: Encryption) -> Result<u64, Refused<Failure>> {
-    let mut here = Here {
-        window: handoff.window.gva,
-        entries: handoff.window.table,
-        encryption,
-        archive: handoff.archive.map(|archive| archive.gpa_range()),
+    let mut rest = handoff.archive.map(|archive| archive.gpa_range());
+    let accept = |window: &TempWindow<Tlb>, _| match rest.take() {
+        // All of it at once, since asking takes long.
+        Some(range) if machine::is_snp() => {
+            // SAFETY: the pages are the archive's, in which nothing is yet.
+            let mut pages = unsafe { Pages::new(Processor, snp::ghcb(), Shown(window)) };
+            pages
+                .make_private(range)
+                .map_err(|stopped| Failure::Snp(stopped.cause))
+        }
+        _ => Ok(()),
     };
-    staged::receive(handoff, &mut here, Hash(Hasher::new()))
+    let window = window(handoff, encryption);
+    let window = window.map_err(|cause| Refused::Page {
+        payload: Payload::Archive,
+        page: handoff.svsm.start(),
+        cause,
+    })?;
+    // SAFETY: nobody looks at the archive before all of it was checked.
+    let mut memory = unsafe { Windowed::new(window, accept) };
+    staged::receive(handoff, &mut memory, Hash(Hasher::new()))
 }
 
-/// Memory as the first CPU reaches it before there is anything else.
-#[derive(Clone, Copy)]
-struct Here {
-    window: Gva,
-    entries: Gva,
-    encryption: Encryption,
-    /// What is still to be taken into use: all of it at once, since asking takes long.
-    archive: Option<GpaRange>,
+/// The slot as a window.
+fn window(handoff: &Handoff, encryption: Encryption) -> Result<TempWindow<Tlb>, Failure> {
+    let pointer = |base: Gva, offset: u64| {
+        let at = base.checked_add(offset).ok_or(Failure::Bug)?;
+        NonNull::new(with_exposed_provenance_mut::<u8>(at.as_u64() as usize)).ok_or(Failure::Bug)
+    };
+    let entry = pointer(handoff.window.table, SLOT * 8)?;
+    let place = pointer(handoff.window.gva, SLOT * 4096)?;
+    // SAFETY: the hand-off was checked: the entry translates the place, and nothing is in it between two uses by this CPU.
+    Ok(unsafe { TempWindow::new(entry.cast(), place, 1, encryption, Tlb) }?)
 }
 
-impl Here {
-    fn slot(&self) -> Option<Gva> {
-        self.window.checked_add(SLOT * 4096)
-    }
-
-    fn window(&self) -> Result<TempWindow<Tlb>, Failure> {
-        let entry = self.entries.checked_add(SLOT * 8).and_then(pointer);
-        let (entry, place) = entry
-            .zip(self.slot().and_then(pointer))
-            .ok_or(Failure::Bug)?;
-        // SAFETY: the hand-off was checked: the entry translates the place, and nothing is in it between two uses by this CPU.
-        Ok(unsafe { TempWindow::new(entry.cast(), place, 1, self.encryption, Tlb) }?)
-    }
-}
-
-fn pointer(at: Gva) -> Option<NonNull<u8>> {
-    NonNull::new(with_exposed_provenance_mut(at.as_u64() as usize))
-}
+/// A page in the slot.
+struct Shown<'w>(&'w TempWindow<Tlb>);
 
 // SAFETY: the window maps what it is asked for, as private, while the function runs.
-unsafe impl Reach for Here {
+unsafe impl Reach for Shown<'_> {
     fn reaches_large(&self) -> bool {
         false
     }
 
     fn reach<R>(&mut self, page: Gpa, size: RmpSize, run: impl FnOnce(Gva) -> R) -> Option<R> {
-        let (RmpSize::Size4K, Ok(window)) = (size, self.window()) else {
+        if size != RmpSize::Size4K {
             return None;
-        };
-        // SAFETY: only the page's state is changed through this, by instructions that access nothing of it.
-        let _shown = unsafe { window.map(page, Visibility::Private) }.ok()?;
-        Some(run(self.slot()?))
-    }
-}
-
-impl staged::Memory for Here {
-    type Error = Failure;
-
-    fn fetch(&mut self, shared: Gpa, into: &mut Contents) -> Result<(), Failure> {
-        let window = self.window()?;
-        // SAFETY: the page is shared with the host, which may change it at any time; each byte is read once.
-        let page = unsafe { window.map(shared, Visibility::Shared) }?;
-        Ok(page.read(0, into)?)
-    }
-
-    fn accept(&mut self, _: Gpa) -> Result<(), Failure> {
-        match self.archive.take() {
-            Some(range) if machine::is_snp() => {
-                // SAFETY: the pages are the archive's, in which nothing is yet.
-                let mut pages = unsafe { Pages::new(Processor, snp::ghcb(), *self) };
-                pages
-                    .make_private(range)
-                    .map_err(|stopped| Failure::Snp(stopped.cause))
-            }
-            _ => Ok(()),
         }
-    }
-
-    fn write(&mut self, private: Gpa, contents: &Contents) -> Result<(), Failure> {
-        let window = self.window()?;
-        // SAFETY: the page is the archive's, which nobody looks at before all of it was checked.
-        let page = unsafe { window.map(private, Visibility::Private) }?;
-        Ok(page.write(0, contents)?)
-    }
-
-    fn read(&mut self, private: Gpa, into: &mut Contents) -> Result<(), Failure> {
-        let window = self.window()?;
-        // SAFETY: as above.
-        let page = unsafe { window.map(private, Visibility::Private) }?;
-        Ok(page.read(0, into)?)
+        // SAFETY: only the page's state is changed through this, by instructions that access nothing of it.
+        let shown = unsafe { self.0.map(page, Visibility::Private) }.ok()?;
+        Some(run(shown.gva()))
     }
 }
 

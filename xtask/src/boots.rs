@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use core::time::Duration;
 use std::path::Path;
 use std::time::Instant;
+use svsm_igvm::file::{Body, ImageFile};
 use svsm_sim::fault::{Fault, Platforms};
 use svsm_testbed::campaign::judge;
 use svsm_testbed::images::TraceEntry;
@@ -194,34 +195,58 @@ fn refusals(bench: &Bench, scratch: &Path) -> Result<Vec<Case>> {
             matches!(outcome.verdict, Verdict::LoadError { .. })
         }));
     }
-    cases.push(changed_programs(bench, scratch, &whole)?);
+    cases.extend(changed_payload(bench, scratch, &whole)?);
     Ok(cases)
 }
 
-/// Programs that a host changes after the launch: they are what it can see, and nothing of the machine's own measures them.
-fn changed_programs(bench: &Bench, scratch: &Path, whole: &[u8]) -> Result<Case> {
-    // Before the header that ends the archive (cpio, "newc" format) there is the last program.
-    const HEADER: &[u8] = b"070701";
-    let mut changed = whole.to_vec();
-    let end = whole
-        .windows(HEADER.len())
-        .rposition(|bytes| bytes == HEADER)
-        .context("the image has no archive")?;
-    *end.checked_sub(0x1000)
-        .and_then(|at| changed.get_mut(at))
-        .context("the archive is too small")? ^= 1;
-    let file = scratch.join("changed.igvm");
-    std::fs::write(&file, changed).context("cannot write a damaged image")?;
-    let mut images = Images::new();
-    images.add_symbols(&bench.image.symbols)?;
-    let run = bench.run_file(file, SMALL).images(images);
-    let run = run.platform(Platform::Snp).expect("Digest");
-    Ok(Case::new(
-        "refuses programs that the host has changed",
-        run,
-        "a refusal that names the digest",
-        |outcome| matches!(outcome.verdict, Verdict::Failed { code: 0xfffe_0000 }),
-    ))
+/// Payload that a host changes after the launch: it is what the host can see, and nothing of the machine's own measures it.
+fn changed_payload(bench: &Bench, scratch: &Path, whole: &[u8]) -> Result<[Case; 2]> {
+    let file = ImageFile::read(whole).context("the image is not one")?;
+    let mut shown = Vec::new();
+    for header in file.headers() {
+        if let Body::PageData(page) = &header.body
+            && let (true, Some(data)) = (page.shared, page.data)
+        {
+            let at = data.as_ptr().addr() - whole.as_ptr().addr();
+            shown.push((page.gpa, at));
+        }
+    }
+    // The archive comes first; the SVSM starts at a multiple of 2 MiB behind it.
+    let archive = shown.get(1).context("the image has no staged archive")?;
+    let mut behind = shown.iter().skip(1);
+    let svsm = behind
+        .find(|(gpa, _)| gpa.is_multiple_of(2 << 20))
+        .context("the image has no staged SVSM")?;
+    let changed = |name: &str, at: usize| -> Result<Run> {
+        let mut bytes = whole.to_vec();
+        *bytes.get_mut(at + 5).context("the image is too small")? ^= 1;
+        let file = scratch.join(name);
+        std::fs::write(&file, bytes).context("cannot write a damaged image")?;
+        let mut images = Images::new();
+        images.add_symbols(&bench.image.symbols)?;
+        let run = bench.run_file(file, SMALL).images(images);
+        Ok(run.platform(Platform::Snp))
+    };
+    Ok([
+        Case::new(
+            "refuses programs that the host has changed",
+            changed("programs.igvm", archive.1)?.expect("Digest"),
+            "a refusal that names the digest",
+            |outcome| matches!(outcome.verdict, Verdict::Failed { code: 0xfffe_0000 }),
+        ),
+        Case::new(
+            "refuses an SVSM that the host has changed",
+            changed("svsm.igvm", svsm.1)?,
+            "an end for what the host broke",
+            |outcome| {
+                matches!(
+                    &outcome.verdict,
+                    Verdict::Crashed { how: Crash::Terminated, reason: Some(reason), .. }
+                        if reason.contains("4:0x1")
+                )
+            },
+        ),
+    ])
 }
 
 /// Ends that are not the firmware's doing.

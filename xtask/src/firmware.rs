@@ -209,9 +209,11 @@ pub(crate) fn image(
     }
     if !loader.takes(Need::Directive(Directive::SharedPages)) {
         ui::note(&format!(
-            "the programs are measured: {loader} takes no pages that the host can see"
+            "SVSM and programs are measured: {loader} takes no pages that the host can see"
         ));
         manifest.archive.delivery = Delivery::Measured;
+        manifest.svsm.delivery = Delivery::Measured;
+        manifest.budgets.launch_pages = None;
     }
     let mut names = vec!["svsm".to_owned(), "stage2".to_owned()];
     names.extend(manifest.services.iter().map(|service| service.name.clone()));

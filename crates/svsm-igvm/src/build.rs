@@ -116,17 +116,18 @@ pub fn build_with(
     request.parameter_bytes = parameter_bytes;
     request.archive_bytes = archive.len() as u64;
     request.staged = request::arrival(manifest, &archive)?;
+    request.staged_svsm = request::svsm_arrival(manifest, request.staged, request.archive_bytes)?;
     let targets = Target::all(manifest)?;
     if targets.contains(&Target::Snp) {
         (request.cpuid, request.secrets) = (true, true);
     }
-    let plan = Plan::new(&request).map_err(Error::Plan)?;
+    let mut plan = Plan::new(&request).map_err(Error::Plan)?;
 
     let counts = pages::count(&plan)?;
     if counts.values().sum::<u64>() > directives::MAX_PAGES {
         return Err(Error::TooLarge);
     }
-    let pages = pages::pages(&plan, &targets, &programs, &archive)?;
+    let pages = pages::pages(&mut plan, &targets, &programs, &archive)?;
     let guest = files.guest_memory(manifest)?;
     let bytes = directives::write(manifest, options.loader, &targets, &plan, &pages, guest)?;
 

@@ -109,6 +109,13 @@ pub struct Svsm {
     /// The stack of the boot CPU, without its guard pages.
     #[serde(default = "Svsm::default_stack")]
     pub stack: Size,
+    /// Whether its segments and page tables pass the launch.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// The guest-physical address at which a staged SVSM arrives; by default, the multiple of 2 MiB behind its private memory
+    /// and a staged archive.
+    #[serde(default)]
+    pub staging_base: Option<u64>,
 }
 
 impl Svsm {
@@ -206,7 +213,8 @@ pub enum Delivery {
     /// It does: its pages are loaded where they belong, and measured.
     #[default]
     Measured,
-    /// It does not: it arrives where the host can see it, and the SVSM copies it and holds the copy against a measured digest.
+    /// It does not: it arrives where the host can see it, stage2 or the SVSM copies it, and holds the copy against a measured
+    /// digest.
     Staged,
 }
 

@@ -9,6 +9,8 @@ mod image;
 #[path = "support/launch.rs"]
 mod launch;
 
+use std::collections::BTreeMap;
+
 use igvm::{IgvmFile, measurement::generate_snp_measurement};
 use image::{image, manifest};
 use launch::{MASK, TCB, launch, report};
@@ -22,7 +24,7 @@ use svsm_igvm::manifest::{Delivery, Identity, Platform};
 use svsm_igvm::report::{Kind, Total};
 use svsm_igvm::verify::{Certificates, Evidence, Finding, Verdict, Wanted, verify};
 use svsm_igvm::{Error, Image, Keys, Loader, Reference, launch_digest, sign};
-use svsm_platform::addr::Gpa;
+use svsm_platform::addr::{Gpa, PageSize};
 use svsm_sim::endorsement::root_certificate;
 use svsm_sim::launch::Tcb;
 use svsm_sim::status::Status;
@@ -97,6 +99,69 @@ fn the_promised_digest_is_that_of_a_launch() {
 }
 
 /// A staged archive passes no launch; what the launch measures is its digest.
+#[test]
+fn a_staged_svsm_is_measured_by_its_digest_alone() {
+    let mut manifest = manifest();
+    manifest.archive.delivery = Delivery::Staged;
+    let measured = image(&manifest);
+    manifest.svsm.delivery = Delivery::Staged;
+    let image = image(&manifest);
+    let guest = launch(&image.bytes, false).unwrap();
+    let promised = image.report.snp.unwrap().launch_digest;
+    assert_eq!(promised.0, guest.measurement().0);
+
+    // Where it belongs, the file has nothing; where it arrives, it is all of what the file would load otherwise.
+    let load = |image: &Image| -> BTreeMap<u64, (bool, Vec<u8>)> {
+        let file = ImageFile::read(&image.bytes).unwrap();
+        let pages = file
+            .headers()
+            .iter()
+            .filter_map(|header| match &header.body {
+                Body::PageData(page) => Some((page.gpa, (page.shared, page.data?.to_vec()))),
+                _ => None,
+            });
+        pages.collect()
+    };
+    let (before, after) = (load(&measured), load(&image));
+    let mut handoffs = after
+        .values()
+        .filter_map(|(_, data)| Handoff::parse(data).ok());
+    let handoff = handoffs.next().unwrap();
+    let staged = handoff.staged_svsm.unwrap();
+    let behind = handoff.staged.unwrap().source.end();
+    assert_eq!(
+        staged.source.start().as_u64(),
+        behind.as_u64().next_multiple_of(2 << 20)
+    );
+    let mut hash = Sha384::new();
+    let arrives = staged.source.pages(PageSize::Size4K).unwrap();
+    for (shared, private) in arrives.zip(handoff.svsm_pages()) {
+        let (is_shared, data) = &after[&shared.as_u64()];
+        assert!(*is_shared && !after.contains_key(&private.as_u64()));
+        assert_eq!(data, &before[&private.as_u64()].1);
+        hash.update(data);
+    }
+    assert_eq!(<[u8; 48]>::from(hash.finalize()), staged.digest);
+
+    manifest.svsm.staging_base = Some(handoff.staged.unwrap().source.start().as_u64());
+    let refused = image::image_for(&manifest, Loader::Machine).unwrap_err();
+    assert!(
+        refused.to_string().contains("svsm staging area"),
+        "{refused}"
+    );
+    manifest.svsm.staging_base = Some(1);
+    let refused = image::image_for(&manifest, Loader::Machine).unwrap_err();
+    assert!(
+        refused.to_string().contains("svsm.staging_base: 0x1"),
+        "{refused}"
+    );
+    manifest.svsm.staging_base = None;
+    manifest.archive.delivery = Delivery::Measured;
+    manifest.platforms = vec![Platform::Snp];
+    let refused = image::image_for(&manifest, Loader::Qemu).unwrap_err();
+    assert!(refused.to_string().contains("svsm.delivery"), "{refused}");
+}
+
 #[test]
 fn a_staged_archive_is_measured_by_its_digest_alone() {
     let measured = image(&manifest());

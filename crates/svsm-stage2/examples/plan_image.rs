@@ -14,6 +14,7 @@ use svsm_stage2::exec;
 use svsm_stage2::handoff::RunTime;
 use svsm_stage2::plan::{AddressSpace, Plan, ProgramFacts, Request, SegmentFacts};
 use svsm_stage2::region::{Parameter, Rights};
+use svsm_stage2::staged::InPlace;
 use zerocopy::IntoBytes;
 
 /// A segment as `readelf -l` shows it.
@@ -102,7 +103,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         encryption: Encryption::None,
         tsc_at_entry: 0,
     };
-    let jump = exec::run(block.as_mut_bytes(), run_time, &tables)?;
+    let in_place = InPlace::loaded(&plan.handoff)?;
+    let jump = exec::run(block.as_mut_bytes(), run_time, in_place, &tables)?;
     println!(
         "\nstage2 would load {:#x} into CR3 and jump to {}",
         jump.cr3, jump.entry

@@ -13,6 +13,7 @@ use crate::error::{Error, Fault, Flaw, Result};
 use crate::handoff::{Handoff, RunTime};
 use crate::layout;
 use crate::region::Region;
+use crate::staged::InPlace;
 
 mod tables;
 
@@ -34,7 +35,7 @@ pub struct Jump {
     pub argument: Gva,
 }
 
-/// Does stage2's work on the hand-off in `block`, whose page tables `window` shows.
+/// Does stage2's work on the hand-off in `block`, whose page tables `window` shows. `in_place` says that they are there.
 ///
 /// On an unprotected machine the tables are right as they are; they are checked all the same.
 ///
@@ -43,7 +44,13 @@ pub struct Jump {
 /// [`Error::Handoff`] and [`Error::Region`] for a block that is malformed, does not suit
 /// `run_time`, or was used before; [`Error::Table`] for an entry that no plan asks for. The SVSM
 /// cannot run then: its tables may be half finished.
-pub fn run<W: Window>(block: &mut [u8], run_time: RunTime, window: &W) -> Result<Jump> {
+pub fn run<W: Window>(
+    block: &mut [u8],
+    run_time: RunTime,
+    in_place: InPlace,
+    window: &W,
+) -> Result<Jump> {
+    let InPlace { .. } = in_place;
     let mut handoff = Handoff::parse(block)?;
     if handoff.run_time.is_some() {
         let offset = core::mem::offset_of!(crate::handoff::WireHandoff, flags);

@@ -6,7 +6,7 @@
 //!
 //! Stage2 fills in what is only known when it runs ([`RunTime`]), once.
 
-use svsm_platform::addr::{Gpa, GpaRange, Gva};
+use svsm_platform::addr::{Gpa, GpaRange, Gva, PageSize};
 use svsm_platform::encryption::Encryption;
 use zerocopy::FromBytes;
 
@@ -141,17 +141,17 @@ pub struct WindowArea {
     pub slots: u16,
 }
 
-/// An archive that is not loaded where it belongs.
+/// Payload that is not loaded where it belongs.
 ///
-/// It arrives in memory that the host can see, so that it passes no launch, and
-/// [`staged::receive`](crate::staged::receive) puts it where [`Handoff::archive`] says.
+/// It arrives in memory that the host can see, so that it passes no launch, and a function of
+/// [`staged`](crate::staged) puts it into its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Staged {
     /// Where it arrives: whole pages, outside of the SVSM's and of stage2's region. They are the
     /// host's, and stay the host's.
     pub source: GpaRange,
-    /// SHA-384 of the archive. This is measured, and so the archive is what the image says.
+    /// SHA-384 of the payload. This is measured, and so the payload is what the image says.
     pub digest: [u8; 48],
 }
 
@@ -203,6 +203,9 @@ pub struct Handoff {
     /// Where the archive arrives, if it is not loaded where it belongs: then `archive` is mapped,
     /// but nothing is in it, and on SEV-SNP it is not validated at start.
     pub staged: Option<Staged>,
+    /// Where the SVSM arrives, if it is not loaded where it belongs: the pages of its segments in order, then those of its
+    /// page tables. Stage2 puts them into their places; until then, nothing is there.
+    pub staged_svsm: Option<Staged>,
     /// The CPUID page (SEV-SNP).
     pub cpuid: Option<Area>,
     /// The secrets page (SEV-SNP).
@@ -271,6 +274,28 @@ impl Handoff {
     #[must_use]
     pub const fn root(&self) -> Gpa {
         self.tables.gpa()
+    }
+
+    /// The pages of the SVSM that are staged together: its segments in order, then its page tables.
+    pub fn svsm_pages(&self) -> impl Iterator<Item = Gpa> + Clone {
+        let segments = self.segments.iter().map(|segment| segment.area);
+        let parts = segments.chain(core::iter::once(self.tables));
+        parts.flat_map(|part| {
+            part.gpa_range()
+                .pages(PageSize::Size4K)
+                .into_iter()
+                .flatten()
+        })
+    }
+
+    /// How many bytes those pages have.
+    #[must_use]
+    pub fn svsm_bytes(&self) -> u64 {
+        let segments = self
+            .segments
+            .iter()
+            .map(|segment| segment.area.gpa_range().len_bytes());
+        segments.fold(self.tables.gpa_range().len_bytes(), u64::saturating_add)
     }
 
     /// The address behind the first CPU's stack, where its stack pointer starts.

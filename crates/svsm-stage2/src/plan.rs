@@ -85,6 +85,8 @@ pub struct Request<'a> {
     pub archive_bytes: u64,
     /// Where the archive arrives, if it is not to be loaded where it belongs.
     pub staged: Option<Arrival>,
+    /// The first page of the memory in which the SVSM arrives, if it is not to be loaded where it belongs.
+    pub staged_svsm: Option<Gpa>,
     /// Whether there is a CPUID page.
     pub cpuid: bool,
     /// Whether there is a secrets page.
@@ -121,6 +123,7 @@ impl<'a> Request<'a> {
             parameter_bytes: [0; Parameter::ALL.len()],
             archive_bytes: 0,
             staged: None,
+            staged_svsm: None,
             cpuid: false,
             secrets: false,
             console_port: Some(layout::CONSOLE_PORT),
@@ -174,6 +177,8 @@ pub enum Content {
         /// How many bytes the archive has.
         file_bytes: u64,
     },
+    /// The pages of the SVSM's segments in order, then its page tables, in pages that the host can see; not measured.
+    StagedSvsm,
     /// What the loader deposits; not measured.
     Deposited(Parameter),
     /// What the platform's firmware fills in.
@@ -268,7 +273,8 @@ pub struct Plan {
     pub svsm: AddressSpace,
     /// How the first CPU starts.
     pub start: Start,
-    /// The hand-off, as it is before stage2 runs.
+    /// The hand-off, as it is before stage2 runs. The digest of a staged SVSM is missing in it, since page tables are made of
+    /// a plan: [`staged_svsm_digest`](Self::staged_svsm_digest) takes it.
     pub handoff: Handoff,
 }
 
@@ -281,6 +287,13 @@ impl Plan {
     /// aligned, wraps, is missing or does not fit.
     pub fn new(request: &Request<'_>) -> Result<Self> {
         build::plan(request)
+    }
+
+    /// Puts in the SHA-384 of what is placed as [`Content::StagedSvsm`]. Nothing happens if nothing is.
+    pub const fn staged_svsm_digest(&mut self, digest: [u8; 48]) {
+        if let Some(staged) = &mut self.handoff.staged_svsm {
+            staged.digest = digest;
+        }
     }
 
     /// The placement of that part, if the image has it.

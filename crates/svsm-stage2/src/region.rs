@@ -87,6 +87,8 @@ pub enum Region {
     Archive,
     /// Memory that the host can see, in which a staged archive arrives.
     Staging,
+    /// Memory that the host can see, in which a staged SVSM arrives.
+    SvsmStaging,
     /// The page tables with which the SVSM starts.
     Tables,
     /// The SVSM's free memory.
@@ -123,6 +125,7 @@ impl fmt::Display for Region {
             Self::BootStack => "boot stack",
             Self::Archive => "archive",
             Self::Staging => "staging area",
+            Self::SvsmStaging => "svsm staging area",
             Self::Tables => "svsm page tables",
             Self::Heap => "heap",
             Self::Window => "mapping window",

@@ -7,10 +7,14 @@
 
 use core::fmt;
 
+use svsm_mm::window::Window;
 use svsm_platform::Blame;
 use svsm_platform::addr::{Gpa, GpaRange, PageSize};
+use svsm_platform::encryption::Visibility;
 
-use crate::handoff::Handoff;
+use crate::error::{Error, Fault};
+use crate::handoff::{Handoff, Staged};
+use crate::region::Region;
 
 const PAGE: usize = 4096;
 const _: () = assert!(PAGE as u64 == PageSize::Size4K.bytes());
@@ -62,6 +66,26 @@ pub trait Sha384 {
     fn finish(self) -> [u8; 48];
 }
 
+/// What is staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Payload {
+    /// The SVSM's segments and page tables.
+    Svsm,
+    /// The user-mode archive.
+    Archive,
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Svsm => "SVSM",
+            Self::Archive => "archive",
+        })
+    }
+}
+
 /// Why there is no payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -69,13 +93,15 @@ pub trait Sha384 {
 pub enum Refused<E> {
     /// A page was out of reach.
     Page {
+        /// Of what.
+        payload: Payload,
         /// Which.
         page: Gpa,
         /// Why.
         cause: E,
     },
     /// It is not what the image says. The pages for it hold zeros, as far as they could be cleared.
-    Digest,
+    Digest(Payload),
 }
 
 impl<E> Refused<E> {
@@ -84,7 +110,7 @@ impl<E> Refused<E> {
     pub const fn blame(&self) -> Option<Blame> {
         match self {
             Self::Page { .. } => None,
-            Self::Digest => Some(Blame::Host),
+            Self::Digest(_) => Some(Blame::Host),
         }
     }
 }
@@ -92,15 +118,67 @@ impl<E> Refused<E> {
 impl<E: fmt::Display> fmt::Display for Refused<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Page { page, cause } => {
-                write!(f, "page {page:#x} of the staged archive: {cause}")
+            Self::Page {
+                payload,
+                page,
+                cause,
+            } => {
+                write!(f, "page {page:#x} of the staged {payload}: {cause}")
             }
-            Self::Digest => f.write_str("the staged archive is not what the image says"),
+            Self::Digest(payload) => {
+                write!(f, "the staged {payload} is not what the image says")
+            }
         }
     }
 }
 
 impl<E: core::error::Error> core::error::Error for Refused<E> {}
+
+/// The SVSM is where it belongs, so that its page tables can be looked at: what [`exec::run`](crate::exec::run) asks for.
+#[derive(Debug)]
+#[must_use]
+pub struct InPlace(());
+
+impl InPlace {
+    /// For a stage2 that starts only what its image loads.
+    ///
+    /// # Errors
+    /// [`Fault::Missing`](crate::Fault::Missing) for an SVSM that is staged.
+    pub const fn loaded(handoff: &Handoff) -> crate::Result<Self> {
+        match handoff.staged_svsm {
+            None => Ok(Self(())),
+            Some(_) => Err(Error::Region {
+                region: Region::SvsmStaging,
+                fault: Fault::Missing,
+            }),
+        }
+    }
+}
+
+/// Puts a staged SVSM where it belongs; does nothing if the image loads its SVSM.
+///
+/// Once per start, before [`exec::run`](crate::exec::run): pages are accepted once.
+///
+/// # Errors
+///
+/// [`Refused`]. Nothing of the SVSM may be used then.
+pub fn receive_svsm<M: Memory>(
+    handoff: &Handoff,
+    memory: &mut M,
+    hash: impl Sha384,
+) -> Result<InPlace, Refused<M::Error>> {
+    if let Some(staged) = &handoff.staged_svsm {
+        let len_bytes = handoff.svsm_bytes();
+        let transfer = Transfer {
+            payload: Payload::Svsm,
+            staged,
+            target: handoff.svsm_pages(),
+            len_bytes,
+        };
+        transfer.run(memory, hash)?;
+    }
+    Ok(InPlace(()))
+}
 
 /// Puts a staged archive where it belongs, and says how many pages that took; zero if the image
 /// loads its archive, or has none.
@@ -116,57 +194,134 @@ pub fn receive<M: Memory>(
     memory: &mut M,
     hash: impl Sha384,
 ) -> Result<u64, Refused<M::Error>> {
-    let (Some(staged), Some(archive)) = (handoff.staged, handoff.archive) else {
+    let (Some(staged), Some(archive)) = (&handoff.staged, handoff.archive) else {
         return Ok(0);
     };
-    let target = archive.gpa_range();
-    let mut contents = [0; PAGE];
-    let mut pages = 0;
-    for ((shared, private), len) in pages_of(staged.source)
-        .zip(pages_of(target))
-        .zip(lengths(archive.len_bytes()))
-    {
-        let failed = |page| move |cause| Refused::Page { page, cause };
-        memory
-            .fetch(shared, &mut contents)
-            .map_err(failed(shared))?;
-        if let Some(rest) = contents.get_mut(len..) {
-            rest.fill(0);
-        }
-        memory.accept(private).map_err(failed(private))?;
-        memory.write(private, &contents).map_err(failed(private))?;
-        pages += 1;
-    }
-    if digest(target, archive.len_bytes(), memory, hash)? == staged.digest {
-        return Ok(pages);
-    }
-    contents.fill(0);
-    for private in pages_of(target) {
-        // What cannot be cleared is not used either.
-        let _ = memory.write(private, &contents);
-    }
-    Err(Refused::Digest)
+    let transfer = Transfer {
+        payload: Payload::Archive,
+        staged,
+        target: pages_of(archive.gpa_range()),
+        len_bytes: archive.len_bytes(),
+    };
+    transfer.run(memory, hash)
 }
 
-/// The digest of the copy: of what is there, not of what was written.
-fn digest<M: Memory>(
-    target: GpaRange,
+/// The way of a payload.
+struct Transfer<'s, P> {
+    payload: Payload,
+    staged: &'s Staged,
+    /// The pages to which it goes.
+    target: P,
     len_bytes: u64,
-    memory: &mut M,
-    mut hash: impl Sha384,
-) -> Result<[u8; 48], Refused<M::Error>> {
-    let mut contents = [0; PAGE];
-    for (page, len) in pages_of(target).zip(lengths(len_bytes)) {
-        memory
-            .read(page, &mut contents)
-            .map_err(|cause| Refused::Page { page, cause })?;
-        hash.update(contents.get(..len).unwrap_or(&contents));
+}
+
+impl<P: Iterator<Item = Gpa> + Clone> Transfer<'_, P> {
+    /// Copies, and then checks the copy.
+    fn run<M: Memory>(&self, memory: &mut M, hash: impl Sha384) -> Result<u64, Refused<M::Error>> {
+        let mut contents = [0; PAGE];
+        let mut pages = 0;
+        for ((shared, private), len) in pages_of(self.staged.source)
+            .zip(self.target.clone())
+            .zip(lengths(self.len_bytes))
+        {
+            memory
+                .fetch(shared, &mut contents)
+                .map_err(|cause| self.failed(shared, cause))?;
+            if let Some(rest) = contents.get_mut(len..) {
+                rest.fill(0);
+            }
+            let copied = memory
+                .accept(private)
+                .and_then(|()| memory.write(private, &contents));
+            copied.map_err(|cause| self.failed(private, cause))?;
+            pages += 1;
+        }
+        if self.digest(memory, hash, &mut contents)? == self.staged.digest {
+            return Ok(pages);
+        }
+        contents.fill(0);
+        for private in self.target.clone() {
+            // What cannot be cleared is not used either.
+            let _ = memory.write(private, &contents);
+        }
+        Err(Refused::Digest(self.payload))
     }
-    Ok(hash.finish())
+
+    /// The digest of the copy: of what is there, not of what was written.
+    fn digest<M: Memory>(
+        &self,
+        memory: &mut M,
+        mut hash: impl Sha384,
+        contents: &mut Contents,
+    ) -> Result<[u8; 48], Refused<M::Error>> {
+        for (page, len) in self.target.clone().zip(lengths(self.len_bytes)) {
+            memory
+                .read(page, contents)
+                .map_err(|cause| self.failed(page, cause))?;
+            hash.update(contents.get(..len).unwrap_or(contents));
+        }
+        Ok(hash.finish())
+    }
+
+    const fn failed<E>(&self, page: Gpa, cause: E) -> Refused<E> {
+        Refused::Page {
+            payload: self.payload,
+            page,
+            cause,
+        }
+    }
+}
+
+/// Both sides of the copy through a window with a free slot.
+#[derive(Debug)]
+pub struct Windowed<W, A> {
+    window: W,
+    accept: A,
+}
+
+impl<W: Window, A> Windowed<W, A> {
+    /// `accept` takes a private page into use, which it may show in the window; on a machine whose memory is all in use from
+    /// the start it does nothing.
+    ///
+    /// # Safety
+    /// As long as this is used, Rust code relies on nothing in the private pages that it is made to fill.
+    #[expect(unsafe_code, reason = "takes pages away")]
+    pub const unsafe fn new(window: W, accept: A) -> Self {
+        Self { window, accept }
+    }
+}
+
+#[expect(unsafe_code, reason = "shows pages")]
+impl<W: Window, E: From<svsm_mm::Error>, A: FnMut(&W, Gpa) -> Result<(), E>> Memory
+    for Windowed<W, A>
+{
+    type Error = E;
+
+    fn fetch(&mut self, shared: Gpa, into: &mut Contents) -> Result<(), E> {
+        // SAFETY: the page is shared with the host, which may change it at any time; each byte is read once.
+        let page = unsafe { self.window.map(shared, Visibility::Shared) }?;
+        Ok(page.read(0, into)?)
+    }
+
+    fn accept(&mut self, private: Gpa) -> Result<(), E> {
+        (self.accept)(&self.window, private)
+    }
+
+    fn write(&mut self, private: Gpa, contents: &Contents) -> Result<(), E> {
+        // SAFETY: who made this value says that nobody relies on the page.
+        let page = unsafe { self.window.map(private, Visibility::Private) }?;
+        Ok(page.write(0, contents)?)
+    }
+
+    fn read(&mut self, private: Gpa, into: &mut Contents) -> Result<(), E> {
+        // SAFETY: as above; nothing is changed.
+        let page = unsafe { self.window.map(private, Visibility::Private) }?;
+        Ok(page.read(0, into)?)
+    }
 }
 
 /// The pages of a range.
-fn pages_of(range: GpaRange) -> impl Iterator<Item = Gpa> {
+fn pages_of(range: GpaRange) -> impl Iterator<Item = Gpa> + Clone {
     range.pages(PageSize::Size4K).into_iter().flatten()
 }
 

@@ -12,7 +12,6 @@ use svsm_mm::table::Processor;
 use svsm_mm::window::TempWindow;
 use svsm_platform::addr::Gva;
 use svsm_platform::encryption::Encryption;
-use svsm_platform::seam::Reason;
 use svsm_platform::snp::CpuidPage;
 use svsm_stage2::entry::{self, Entries, Stage2};
 use svsm_stage2::exec::{self, Jump};
@@ -22,6 +21,7 @@ use svsm_stage2::zerocopy::FromBytes;
 use svsm_stage2::{Error, Fault, Result, layout};
 
 use crate::machine;
+use crate::staged::{self, Failure};
 
 enum Firmware {}
 
@@ -39,7 +39,7 @@ impl Stage2 for Firmware {
             }
             Err(error) => {
                 machine::say(format_args!("stage2: {error}"));
-                machine::fatal(Reason::BadImage)
+                machine::fatal(error.reason())
             }
         }
     }
@@ -49,7 +49,7 @@ impl Stage2 for Firmware {
 #[unsafe(link_section = ".stage2.keep")]
 static ENTRIES: Entries = Entries::of::<Firmware>();
 
-fn prepare(handoff: u64, tsc: u64) -> Result<Jump> {
+fn prepare(handoff: u64, tsc: u64) -> Result<Jump, Failure> {
     let block = usize::try_from(handoff).map_err(|_| Error::Bug)?;
     let block = NonNull::new(with_exposed_provenance_mut::<u8>(block)).ok_or(Error::Bug)?;
     // SAFETY: by the plan the machine starts with the hand-off's address in RDI, and stage2's tables
@@ -65,7 +65,8 @@ fn prepare(handoff: u64, tsc: u64) -> Result<Jump> {
         encryption,
         tsc_at_entry: tsc,
     };
-    exec::run(block, run_time, &window(encryption)?)
+    let in_place = staged::receive(&image, encryption)?;
+    Ok(exec::run(block, run_time, in_place, &window(encryption)?)?)
 }
 
 /// How this machine's page-table entries say private.
@@ -93,14 +94,14 @@ fn encryption(image: &Handoff) -> Result<Encryption> {
 /// How many pages of the SVSM are in view at once: a table at a time.
 const SLOTS: u32 = 4;
 
-fn window(encryption: Encryption) -> Result<TempWindow<Processor>> {
+pub(crate) fn window(encryption: Encryption) -> Result<TempWindow<Processor>> {
     let at = |gva: Gva| {
         let address = usize::try_from(gva.as_u64()).map_err(|_| Error::Bug)?;
         NonNull::new(with_exposed_provenance_mut::<u8>(address)).ok_or(Error::Bug)
     };
     let (pages, entries) = (at(layout::WINDOW)?, at(layout::WINDOW_TABLE)?.cast());
     // SAFETY: stage2's tables map the window's page table at `WINDOW_TABLE` and nothing in its free
-    // slots, by the plan; the machine starts with this one CPU, and this is called once.
+    // slots, by the plan; the machine starts with this one CPU, which has one such window at a time.
     let window = unsafe { TempWindow::new(entries, pages, SLOTS, encryption, Processor) };
     window.map_err(|_| Error::Bug)
 }

@@ -9,6 +9,8 @@
 mod boot;
 #[cfg(target_os = "none")]
 mod machine;
+#[cfg(target_os = "none")]
+mod staged; // an SVSM that comes through the host
 
 #[cfg(not(target_os = "none"))]
 fn main() {

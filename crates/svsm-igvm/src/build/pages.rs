@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sha2::{Digest, Sha384};
 use svsm_platform::addr::{Gpa, PageSize};
 use svsm_stage2::plan::{Content, Placement, Plan};
 use svsm_stage2::region::{Region, Rights};
@@ -45,7 +46,7 @@ pub(super) enum Contents {
 /// `targets` are the image's platforms. All get the same pages, but for the hand-off, which names the platform, and those that
 /// a platform fills in itself.
 pub(super) fn pages(
-    plan: &Plan,
+    plan: &mut Plan,
     targets: &[Target],
     programs: &Programs<'_>,
     archive: &[u8],
@@ -53,9 +54,12 @@ pub(super) fn pages(
     let mut tables = tables::tables(&plan.stage2)?;
     tables.extend(tables::tables(&plan.svsm)?);
     let all = targets.iter().fold(0, |mask, target| mask | target.mask());
+    let svsm = svsm(plan, programs, &tables).ok_or(Error::Bug)?;
+    plan.staged_svsm_digest(Sha384::digest(svsm.as_flattened()).into());
     let source = Source {
         programs,
         archive,
+        svsm,
         tables,
     };
     let mut pages = Vec::new();
@@ -97,7 +101,7 @@ pub(super) fn pages(
                         mask: all,
                         gpa,
                         contents: match content {
-                            Content::Staged { .. } => Contents::Shared(page),
+                            Content::Staged { .. } | Content::StagedSvsm => Contents::Shared(page),
                             _ => Contents::File(page),
                         },
                     });
@@ -117,6 +121,8 @@ const fn is_loaded(content: Content) -> bool {
 struct Source<'s> {
     programs: &'s Programs<'s>,
     archive: &'s [u8],
+    /// All pages of a staged SVSM.
+    svsm: Vec<PageContents>,
     tables: BTreeMap<Gpa, PageContents>,
 }
 
@@ -134,9 +140,32 @@ impl Source<'_> {
             Content::Zero => Some([0; PAGE_SIZE]),
             Content::Tables => self.tables.get(&gpa).copied(),
             Content::Archive { .. } | Content::Staged { .. } => Some(part(self.archive, index)),
+            Content::StagedSvsm => self.svsm.get(index).copied(),
             _ => None,
         }
     }
+}
+
+/// The pages that are the SVSM, in the order in which it is staged; none if it is loaded.
+fn svsm(
+    plan: &Plan,
+    programs: &Programs<'_>,
+    tables: &BTreeMap<Gpa, PageContents>,
+) -> Option<Vec<PageContents>> {
+    let mut pages = Vec::new();
+    let handoff = &plan.handoff;
+    if handoff.staged_svsm.is_none() {
+        return Some(pages);
+    }
+    for segment in handoff.segments.iter() {
+        for gva in segment.area.gva_range().pages(PageSize::Size4K)? {
+            pages.push(linked(&programs.svsm, gva.as_u64())?);
+        }
+    }
+    for gpa in handoff.tables.gpa_range().pages(PageSize::Size4K)? {
+        pages.push(*tables.get(&gpa)?);
+    }
+    Some(pages)
 }
 
 /// The page that a program has at the address at which it is linked.
@@ -188,7 +217,7 @@ fn kind(placement: &Placement) -> Result<Kind> {
         Region::BootStack => Kind::Stacks,
         Region::Parameter(_) => Kind::Parameters,
         Region::Archive => Kind::Archive,
-        Region::Staging => Kind::Staged,
+        Region::Staging | Region::SvsmStaging => Kind::Staged,
         Region::Tables => Kind::PageTables,
         Region::Cpuid | Region::Secrets => Kind::Platform,
         _ => return Err(Error::Bug),

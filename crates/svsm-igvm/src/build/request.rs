@@ -26,6 +26,9 @@ pub(super) fn parameter_bytes(
     if manifest.archive.delivery == Delivery::Staged {
         loader.require(Need::Directive(Directive::SharedPages), "archive.delivery")?;
     }
+    if manifest.svsm.delivery == Delivery::Staged {
+        loader.require(Need::Directive(Directive::SharedPages), "svsm.delivery")?;
+    }
     let mut bytes = [0; Parameter::ALL.len()];
     for (room, parameter) in bytes.iter_mut().zip(Parameter::ALL) {
         let (area, directive, key) = wanted(manifest, parameter);
@@ -73,24 +76,47 @@ pub(super) fn arrival(manifest: &Manifest, archive: &[u8]) -> Result<Option<Arri
     if manifest.archive.delivery == Delivery::Measured {
         return Ok(None);
     }
-    let svsm = &manifest.svsm;
-    let behind = svsm
-        .base
-        .checked_add(svsm.size.bytes())
-        .and_then(|end| end.checked_next_multiple_of(PageSize::Size2M.bytes()));
-    let start = manifest.archive.staging_base.or(behind);
-    let Some(start) = start.and_then(Gpa::new) else {
-        return Err(Error::Plan(svsm_stage2::Error::Region {
-            region: Region::Staging,
-            fault: Fault::NoAddress {
-                value: start.unwrap_or(u64::MAX),
-            },
-        }));
-    };
+    let start = manifest.archive.staging_base.or(behind_svsm(manifest));
     Ok(Some(Arrival {
-        start,
+        start: place(Region::Staging, start)?,
         digest: Sha384::digest(archive).into(),
     }))
+}
+
+/// Where the SVSM arrives, if it does not pass the launch; `archive` is how the archive arrives, and `archive_bytes` its length.
+pub(super) fn svsm_arrival(
+    manifest: &Manifest,
+    archive: Option<Arrival>,
+    archive_bytes: u64,
+) -> Result<Option<Gpa>> {
+    if manifest.svsm.delivery == Delivery::Measured {
+        return Ok(None);
+    }
+    let behind = match archive {
+        Some(archive) => behind(archive.start.as_u64(), archive_bytes),
+        None => behind_svsm(manifest),
+    };
+    let start = manifest.svsm.staging_base.or(behind);
+    place(Region::SvsmStaging, start).map(Some)
+}
+
+fn behind_svsm(manifest: &Manifest) -> Option<u64> {
+    behind(manifest.svsm.base, manifest.svsm.size.bytes())
+}
+
+/// The first multiple of 2 MiB behind something.
+fn behind(start: u64, len_bytes: u64) -> Option<u64> {
+    start
+        .checked_add(len_bytes)
+        .and_then(|end| end.checked_next_multiple_of(PageSize::Size2M.bytes()))
+}
+
+fn place(region: Region, start: Option<u64>) -> Result<Gpa> {
+    let fault = Fault::NoAddress {
+        value: start.unwrap_or(u64::MAX),
+    };
+    let no_address = Error::Plan(svsm_stage2::Error::Region { region, fault });
+    start.and_then(Gpa::new).ok_or(no_address)
 }
 
 /// A program's segments, grown to whole pages.

@@ -164,11 +164,16 @@ impl Manifest {
             ));
         }
         self.check_memory()?;
-        if let Some(base) = self.archive.staging_base
-            && !base.is_multiple_of(PAGE_BYTES)
-        {
-            let fault = ManifestFault::NotPages { value: base };
-            return Err(at("archive.staging_base", fault));
+        for (key, base) in [
+            ("svsm.staging_base", self.svsm.staging_base),
+            ("archive.staging_base", self.archive.staging_base),
+        ] {
+            if let Some(base) = base
+                && !base.is_multiple_of(PAGE_BYTES)
+            {
+                let fault = ManifestFault::NotPages { value: base };
+                return Err(at(key, fault));
+            }
         }
         self.check_services()?;
         self.check_guest()?;

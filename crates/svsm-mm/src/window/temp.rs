@@ -114,6 +114,15 @@ pub struct TempPage<'w, T: LocalTlb> {
     slot: u32,
 }
 
+impl<T: LocalTlb> TempPage<'_, T> {
+    /// Where the page is shown as long as this lives, for instructions that take an address.
+    #[must_use]
+    pub fn gva(&self) -> Gva {
+        // The addresses of pointers are canonical: there is no other case.
+        Gva::new(self.window.page(self.slot).addr().get() as u64).unwrap_or(Gva::ZERO)
+    }
+}
+
 impl<T: LocalTlb> Deref for TempPage<'_, T> {
     type Target = PageCell;
 
@@ -134,10 +143,7 @@ impl<T: LocalTlb> Drop for TempPage<'_, T> {
     fn drop(&mut self) {
         let window = self.window;
         window.write_entry(self.slot, 0);
-        // The addresses of pointers are canonical: there is no other case.
-        if let Some(at) = Gva::new(window.page(self.slot).addr().get() as u64) {
-            window.tlb.forget_page(at);
-        }
+        window.tlb.forget_page(self.gva());
         window.used.set(window.used.get() & !(1 << self.slot));
     }
 }
@@ -232,6 +238,8 @@ mod tests {
             // Present, writable, accessed, dirty, not executable; and the C-bit.
             assert_eq!(entry(0), 0x8008_0000_0000_1063);
             assert_eq!(entry(1), 0x8000_0000_0000_2063);
+            assert_eq!(private.gva().as_u64(), pages);
+            assert_eq!(shared.gva().as_u64(), pages + 4096);
             private.write(0, b"slot").unwrap();
             drop(private);
             assert_eq!(entry(0), 0);

@@ -92,6 +92,12 @@ fn block(plan: &Plan) -> [u8; HANDOFF_BYTES as usize] {
     plan.handoff.encode().as_bytes().try_into().unwrap()
 }
 
+/// Runs on an SVSM that the image loads.
+fn run<W: Window>(block: &mut [u8], run_time: RunTime, window: &W) -> Result<Jump> {
+    let in_place = InPlace::loaded(&plan(EncryptionKind::None).handoff)?;
+    super::run(block, run_time, in_place, window)
+}
+
 fn native() -> RunTime {
     RunTime {
         encryption: Encryption::None,

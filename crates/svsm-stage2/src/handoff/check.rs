@@ -196,30 +196,46 @@ fn check_low(handoff: &Handoff) -> Result<()> {
         Span::of(Region::Svsm, handoff.svsm),
     ];
     check_disjoint(&regions)?;
-    handoff
-        .staged
-        .map_or(Ok(()), |staged| check_staged(handoff, &staged, regions))
+    if let Some(staged) = handoff.staged {
+        let archive = handoff.archive;
+        let archive = archive.ok_or(refuse(Region::Archive, Fault::Missing))?;
+        let expected = archive.gpa_range().len_bytes();
+        check_staged(handoff, Region::Staging, &staged, expected, regions)?;
+    }
+    if let Some(staged) = handoff.staged_svsm {
+        let expected = handoff.svsm_bytes();
+        check_staged(handoff, Region::SvsmStaging, &staged, expected, regions)?;
+    }
+    match (handoff.staged, handoff.staged_svsm) {
+        (Some(archive), Some(svsm)) => check_disjoint(&[
+            Span::of(Region::Staging, archive.source),
+            Span::of(Region::SvsmStaging, svsm.source),
+        ]),
+        _ => Ok(()),
+    }
 }
 
-/// Checks that a staged archive has somewhere to go, and comes from memory that is not the SVSM's.
-fn check_staged(handoff: &Handoff, staged: &Staged, regions: [Span; 4]) -> Result<()> {
-    let archive = handoff
-        .archive
-        .ok_or(refuse(Region::Archive, Fault::Missing))?;
+/// Checks that staged payload is as long as the place to which it goes, and comes from memory that is not the SVSM's.
+fn check_staged(
+    handoff: &Handoff,
+    region: Region,
+    staged: &Staged,
+    expected: u64,
+    regions: [Span; 4],
+) -> Result<()> {
     let source = &staged.source;
-    if source.len_bytes() != archive.gpa_range().len_bytes() {
-        let expected = archive.gpa_range().len_bytes();
-        return Err(refuse(Region::Staging, Fault::WrongLength { expected }));
+    if source.len_bytes() != expected {
+        return Err(refuse(region, Fault::WrongLength { expected }));
     }
     let told_apart = |rule| addressable(rule, source);
     if !handoff
         .run_time
         .is_none_or(|run_time| told_apart(run_time.encryption))
     {
-        return Err(refuse(Region::Staging, Fault::WrongEncryption));
+        return Err(refuse(region, Fault::WrongEncryption));
     }
     let [trampoline, mailbox, stage2, svsm] = regions;
-    let source = Span::of(Region::Staging, *source);
+    let source = Span::of(region, *source);
     check_disjoint(&[trampoline, mailbox, stage2, svsm, source])
 }
 

@@ -61,9 +61,10 @@ pub(super) fn decode(wire: &WireHandoff) -> Result<Handoff> {
     }
 
     let archive = optional_area(Region::Archive, &wire.archive)?;
-    let staged = decode_staged(&wire.staged, archive)?;
+    let archive_bytes = archive.map_or(0, |archive| archive.len_bytes());
+    let staged = decode_staged(Region::Staging, &wire.staged, archive_bytes)?;
 
-    Ok(Handoff {
+    let mut handoff = Handoff {
         platform,
         encryption,
         debug: flags & FLAG_DEBUG != 0,
@@ -86,13 +87,17 @@ pub(super) fn decode(wire: &WireHandoff) -> Result<Handoff> {
         parameters,
         archive,
         staged,
+        staged_svsm: None,
         cpuid: optional_area(Region::Cpuid, &wire.cpuid)?,
         secrets: optional_area(Region::Secrets, &wire.secrets)?,
         console_port: optional_port(wire.console_port.get()),
         power_port: optional_port(wire.power_port.get()),
         segments: decode_segments(wire)?,
         manifest_digest: wire.manifest_digest,
-    })
+    };
+    handoff.staged_svsm =
+        decode_staged(Region::SvsmStaging, &wire.staged_svsm, handoff.svsm_bytes())?;
+    Ok(handoff)
 }
 
 fn decode_encryption(
@@ -176,23 +181,22 @@ fn decode_segments(wire: &WireHandoff) -> Result<Segments> {
     Ok(segments)
 }
 
-/// What arrives is the archive, and no more.
-fn decode_staged(wire: &WireStaged, archive: Option<Area>) -> Result<Option<Staged>> {
+/// What arrives has a place to go to that is as long.
+fn decode_staged(region: Region, wire: &WireStaged, len_bytes: u64) -> Result<Option<Staged>> {
     if wire.as_bytes().iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
-    let len_bytes = archive.map_or(0, |archive| archive.len_bytes());
     if wire.len_bytes.get() != len_bytes {
         return Err(Error::Region {
-            region: Region::Staging,
+            region,
             fault: Fault::WrongLength {
                 expected: len_bytes,
             },
         });
     }
-    let start = address(Region::Staging, wire.gpa.get())?;
+    let start = address(region, wire.gpa.get())?;
     Ok(Some(Staged {
-        source: pages_from(Region::Staging, start, len_bytes)?,
+        source: pages_from(region, start, len_bytes)?,
         digest: wire.digest,
     }))
 }
@@ -306,14 +310,9 @@ pub(super) fn encode(handoff: &Handoff) -> WireHandoff {
     };
     wire.parameters = handoff.parameters.map(wire_area);
     wire.archive = wire_area(handoff.archive);
-    if let Some(staged) = handoff.staged {
-        let archive_bytes = handoff.archive.map_or(0, |archive| archive.len_bytes());
-        wire.staged = WireStaged {
-            gpa: staged.source.start().as_u64().into(),
-            len_bytes: archive_bytes.into(),
-            digest: staged.digest,
-        };
-    }
+    let archive_bytes = handoff.archive.map_or(0, |archive| archive.len_bytes());
+    wire.staged = wire_staged(handoff.staged, archive_bytes);
+    wire.staged_svsm = wire_staged(handoff.staged_svsm, handoff.svsm_bytes());
     wire.cpuid = wire_area(handoff.cpuid);
     wire.secrets = wire_area(handoff.secrets);
     wire.console_port = handoff.console_port.unwrap_or(0).into();
@@ -337,6 +336,17 @@ fn wire_range(range: GpaRange) -> WireRange {
     WireRange {
         gpa: range.start().as_u64().into(),
         len_bytes: range.len_bytes().into(),
+    }
+}
+
+fn wire_staged(staged: Option<Staged>, len_bytes: u64) -> WireStaged {
+    let Some(staged) = staged else {
+        return WireStaged::new_zeroed();
+    };
+    WireStaged {
+        gpa: staged.source.start().as_u64().into(),
+        len_bytes: len_bytes.into(),
+        digest: staged.digest,
     }
 }
 

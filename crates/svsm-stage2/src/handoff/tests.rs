@@ -7,7 +7,7 @@ use std::vec::Vec;
 use svsm_platform::encryption::BitPosition;
 use zerocopy::IntoBytes;
 
-const GOLDEN: &[u8] = include_bytes!("../../tests/data/handoff-v1.bin");
+const GOLDEN: &[u8] = include_bytes!("../../tests/data/handoff-v2.bin");
 
 fn gpa(value: u64) -> Gpa {
     Gpa::new(value).unwrap()
@@ -76,6 +76,7 @@ pub(crate) fn sample() -> Handoff {
         ],
         archive: Some(area(BASE + 0x4_0000, AREAS + 0x20_0000, 0x1_2345)),
         staged: None,
+        staged_svsm: None,
         cpuid: Some(area(0x2_9000, AREAS + 0x4_0000, 0x1000)),
         secrets: Some(area(BASE + 0x15000, AREAS + 0x4_2000, 0x1000)),
         console_port: Some(0x3f8),
@@ -90,7 +91,7 @@ fn bytes_of(handoff: &Handoff) -> Vec<u8> {
 }
 
 #[test]
-fn version_1_stays_as_it_is() {
+fn version_2_stays_as_it_is() {
     assert_eq!(Handoff::parse(GOLDEN), Ok(sample()));
     assert_eq!(
         bytes_of(&sample()),
@@ -129,10 +130,10 @@ fn unknown_numbers_are_refused() {
     wire.magic = 0.into();
     assert_eq!(offset_of(&wire), (0, Flaw::Magic));
     let mut wire = good;
-    wire.version = 2.into();
+    wire.version = 1.into();
     assert_eq!(offset_of(&wire), (8, Flaw::Version));
     let mut wire = good;
-    wire.total_bytes = 833.into();
+    wire.total_bytes = 897.into();
     assert_eq!(offset_of(&wire), (12, Flaw::Length));
     let mut wire = good;
     wire.platform.0 = 9.into();
@@ -389,7 +390,7 @@ fn staged(start: u64) -> Handoff {
 }
 
 #[test]
-fn a_staged_archive_is_told_in_the_last_bytes() {
+fn a_staged_archive_is_told_behind_the_manifest() {
     let handoff = staged(0x90_0000_0000);
     let bytes = bytes_of(&handoff);
     assert_eq!(Handoff::parse(&bytes), Ok(handoff));
@@ -397,6 +398,64 @@ fn a_staged_archive_is_told_in_the_last_bytes() {
     assert_eq!(bytes[0x300..0x308], 0x90_0000_0000_u64.to_le_bytes());
     assert_eq!(bytes[0x308..0x310], 0x1_2345_u64.to_le_bytes());
     assert_eq!((bytes[0x310], bytes[0x33f]), (0x80, 0xaf));
+    assert_eq!(bytes[0x340..], [0; 0x40]);
+}
+
+/// The sample with an SVSM that arrives at `start`.
+fn staged_svsm(start: u64) -> Handoff {
+    let handoff = sample();
+    Handoff {
+        staged_svsm: Some(Staged {
+            source: GpaRange::new(gpa(start), handoff.svsm_bytes()).unwrap(),
+            digest: core::array::from_fn(|index| 0x40 | u8::try_from(index).unwrap()),
+        }),
+        ..handoff
+    }
+}
+
+#[test]
+fn a_staged_svsm_is_its_segments_and_its_tables() {
+    let handoff = staged_svsm(0x90_0000_0000);
+    let bytes = bytes_of(&handoff);
+    assert_eq!(Handoff::parse(&bytes), Ok(handoff));
+    assert_eq!(bytes[..0x340], GOLDEN[..0x340]);
+    assert_eq!(bytes[0x340..0x348], 0x90_0000_0000_u64.to_le_bytes());
+    assert_eq!((bytes[0x350], bytes[0x37f]), (0x40, 0x6f));
+    let pages: Vec<_> = handoff.svsm_pages().collect();
+    assert_eq!(pages.len() as u64 * 4096, handoff.svsm_bytes());
+    let first = handoff.segments.iter().next().unwrap().area;
+    assert_eq!(pages.first(), Some(&first.gpa()));
+    let last = handoff.tables.gpa_range().end().checked_sub(4096);
+    assert_eq!(pages.last().copied(), last);
+}
+
+#[test]
+fn a_staged_svsm_comes_from_elsewhere_and_fits() {
+    let refuse = |region, fault| Err(Error::Region { region, fault });
+    for (start, region) in [
+        (0x80_0000_0000, Region::Svsm),
+        (0x8_0000, Region::Stage2),
+        (0, Region::Trampoline),
+    ] {
+        let refused = refuse(Region::SvsmStaging, Fault::Overlaps(region));
+        assert_eq!(staged_svsm(start).check(), refused, "{start:#x}");
+    }
+    let mut both = staged_svsm(0x90_0000_0000);
+    both.staged = staged(0x90_0000_0000).staged;
+    let refused = both.check();
+    let overlaps = |a, b| refused == refuse(a, Fault::Overlaps(b));
+    assert!(
+        overlaps(Region::SvsmStaging, Region::Staging)
+            || overlaps(Region::Staging, Region::SvsmStaging),
+        "{refused:?}"
+    );
+    let handoff = staged_svsm(0x90_0000_0000);
+    let mut longer = handoff.encode();
+    let expected = handoff.svsm_bytes();
+    longer.staged_svsm.len_bytes = (expected + 1).into();
+    let refused = Handoff::parse(longer.as_bytes()).map(drop);
+    let wrong = Fault::WrongLength { expected };
+    assert_eq!(refused, refuse(Region::SvsmStaging, wrong));
 }
 
 #[test]

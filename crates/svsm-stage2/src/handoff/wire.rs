@@ -6,9 +6,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// The first eight bytes: `SVSMBOOT`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SVSMBOOT");
 
-/// The only version so far. A block of another version is refused: builder, stage2 and SVSM are
-/// parts of one image.
-pub const VERSION: u32 = 1;
+/// A block of another version is refused: builder, stage2 and SVSM are parts of one image.
+///
+/// Version 2 has [`WireHandoff::staged_svsm`].
+pub const VERSION: u32 = 2;
 
 /// How many segments of the SVSM the block can list.
 pub const MAX_SEGMENTS: usize = 8;
@@ -113,19 +114,19 @@ pub struct WireWindow {
     pub reserved: U32,
 }
 
-/// Where the archive arrives, if it is staged. Absent: zeros.
+/// Where something staged arrives. Absent: zeros.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct WireStaged {
     /// First address of the memory in which it arrives; a multiple of the page size.
     pub gpa: U64,
-    /// Length of what arrives: the archive's.
+    /// Length of what arrives.
     pub len_bytes: U64,
-    /// SHA-384 of the archive.
+    /// SHA-384 of it.
     pub digest: [u8; 48],
 }
 
-/// The hand-off block, version 1. All numbers are little-endian.
+/// The hand-off block, version 2. All numbers are little-endian.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct WireHandoff {
@@ -191,9 +192,11 @@ pub struct WireHandoff {
     pub manifest_digest: [u8; 32],
     /// Where the archive arrives.
     pub staged: WireStaged,
+    /// Where the SVSM's segments and page tables arrive.
+    pub staged_svsm: WireStaged,
 }
 
 /// Size of the hand-off block; it fits into one page.
-pub const HANDOFF_BYTES: u32 = 832;
+pub const HANDOFF_BYTES: u32 = 896;
 
 const _: () = assert!(size_of::<WireHandoff>() == HANDOFF_BYTES as usize);

@@ -115,6 +115,7 @@ pub(super) fn plan(request: &Request<'_>) -> Result<Plan> {
         parameters: high.parameters,
         archive: high.archive,
         staged: high.staged,
+        staged_svsm: high.staged_svsm,
         cpuid: low.cpuid,
         secrets: high.secrets,
         console_port: request.console_port,

@@ -22,6 +22,7 @@ pub(super) struct High {
     pub(super) parameters: [Option<Area>; Parameter::ALL.len()],
     pub(super) archive: Option<Area>,
     pub(super) staged: Option<Staged>,
+    pub(super) staged_svsm: Option<Staged>,
     pub(super) tables: Area,
     pub(super) heap: Area,
     pub(super) space: AddressSpace,
@@ -111,7 +112,10 @@ pub(super) fn plan(request: &Request<'_>, draft: &mut Draft) -> Result<High> {
             Region::Tables,
             space.tables.len_bytes(),
             Rights::ReadWrite,
-            Content::Tables,
+            match request.staged_svsm {
+                Some(_) => Content::Free,
+                None => Content::Tables,
+            },
         ),
         &mut room,
         range,
@@ -124,6 +128,7 @@ pub(super) fn plan(request: &Request<'_>, draft: &mut Draft) -> Result<High> {
         Content::Free,
     );
     let heap = place_linear(heap, &mut room, range, draft)?;
+    let staged_svsm = place_staged_svsm(request, &segments, tables, draft)?;
     Ok(High {
         range,
         segments,
@@ -132,6 +137,7 @@ pub(super) fn plan(request: &Request<'_>, draft: &mut Draft) -> Result<High> {
         parameters,
         archive,
         staged,
+        staged_svsm,
         tables,
         heap,
         space,
@@ -160,6 +166,35 @@ fn place_staged(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Stage
     }))
 }
 
+/// Places the SVSM where it arrives, if that is where the host can see it.
+fn place_staged_svsm(
+    request: &Request<'_>,
+    segments: &Segments,
+    tables: Area,
+    draft: &mut Draft,
+) -> Result<Option<Staged>> {
+    let Some(start) = request.staged_svsm else {
+        return Ok(None);
+    };
+    let parts = segments.iter().map(|segment| segment.area);
+    let len_bytes = parts
+        .chain([tables])
+        .map(|part| part.gpa_range().len_bytes())
+        .fold(0, u64::saturating_add);
+    let part = Part::new(
+        Region::SvsmStaging,
+        len_bytes,
+        Rights::Read,
+        Content::StagedSvsm,
+    );
+    let source = pages_from(part.region, start, len_bytes)?;
+    draft.place(part, source, None);
+    Ok(Some(Staged {
+        source,
+        digest: [0; 48],
+    }))
+}
+
 /// Packs the SVSM's segments into `room`, each at the virtual address at which it is linked.
 fn place_svsm(request: &Request<'_>, room: &mut Room<Gpa>, draft: &mut Draft) -> Result<Segments> {
     let image = GvaRange::from_bounds(layout::IMAGE, layout::IMAGE_END).ok_or(Error::Bug)?;
@@ -176,7 +211,10 @@ fn place_svsm(request: &Request<'_>, room: &mut Room<Gpa>, draft: &mut Draft) ->
         if !image.contains_range(&gva) {
             return Err(refuse(region, Fault::Outside(Region::Image)));
         }
-        let part = segment_part(region, facts)?;
+        let mut part = segment_part(region, facts)?;
+        if request.staged_svsm.is_some() {
+            part.content = Content::Free;
+        }
         let gpa = room.take(region, facts.mem_bytes)?;
         draft.place(part, gpa, Some(gva));
         let area = Area::new(region, gpa.start(), gva.start(), gpa.len_bytes())?;

@@ -253,6 +253,43 @@ fn a_staged_archive_has_two_places() {
 }
 
 #[test]
+fn a_staged_svsm_has_two_places() {
+    let mut request = request();
+    let plain = Plan::new(&request).unwrap();
+    let start = gpa(0x90_0000_0000);
+    request.staged_svsm = Some(start);
+    let mut plan = Plan::new(&request).unwrap();
+    let loaded = plan.placement(Region::SvsmStaging).unwrap();
+    assert_eq!((loaded.gpa.start(), loaded.gva), (start, None));
+    assert_eq!(loaded.content, Content::StagedSvsm);
+    assert_eq!(loaded.gpa.len_bytes(), plan.handoff.svsm_bytes());
+    for placement in &plan.placements {
+        let is_staged = matches!(
+            placement.region,
+            Region::SvsmSegment(_) | Region::Tables | Region::Heap
+        );
+        assert_eq!(
+            placement.content == Content::Free,
+            is_staged,
+            "{}",
+            placement.region
+        );
+    }
+    assert_eq!(plan.handoff.staged_svsm.unwrap().source, loaded.gpa);
+    plan.staged_svsm_digest([9; 48]);
+    assert_eq!(plan.handoff.staged_svsm.unwrap().digest, [9; 48]);
+    // The rest is as it would be without.
+    assert_eq!((&plain.stage2, &plain.svsm), (&plan.stage2, &plan.svsm));
+    assert_eq!(plain.handoff.staged_svsm, None);
+
+    let inside = |request: &mut Request<'_>| {
+        request.staged_svsm = Some(gpa(0x80_0080_0000));
+    };
+    let overlaps = Fault::Overlaps(Region::Heap);
+    assert_eq!(refusal(inside), (Region::SvsmStaging, overlaps));
+}
+
+#[test]
 fn bad_images_name_the_culprit() {
     const RWX: [SegmentFacts; 1] = [SegmentFacts {
         writable: true,

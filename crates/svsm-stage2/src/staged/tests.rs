@@ -3,11 +3,13 @@ extern crate std;
 use super::*;
 use crate::handoff::{Staged, tests::sample};
 use crate::region::Area;
+use core::cell::RefCell;
 use proptest::prelude::*;
 use sha2::Digest;
 use std::collections::BTreeMap;
 use std::vec;
 use std::vec::Vec;
+use svsm_mm::window::HostMemory;
 
 struct Hash(sha2::Sha384);
 
@@ -48,8 +50,9 @@ struct Machine {
     private: BTreeMap<u64, Contents>,
 }
 
+/// The index of a page from `base` on; none that a test uses if it lies before.
 fn index(page: Gpa, base: u64) -> usize {
-    usize::try_from((page.as_u64() - base) / PAGE as u64).unwrap()
+    usize::try_from(page.as_u64().wrapping_sub(base) / PAGE as u64).unwrap()
 }
 
 impl Memory for Machine {
@@ -145,7 +148,7 @@ proptest! {
         let archive = vec![0x5a; 9000];
         let (handoff, mut machine) = arrival(&archive, Host::Honest);
         machine.shared[at] ^= 1 << bit;
-        prop_assert_eq!(receive(&handoff, &mut machine, Hash::new()), Err(Refused::Digest));
+        prop_assert_eq!(receive(&handoff, &mut machine, Hash::new()), Err(Refused::Digest(Payload::Archive)));
         prop_assert!(copy(&machine).iter().all(|byte| *byte == 0));
     }
 }
@@ -154,7 +157,7 @@ proptest! {
 fn the_copy_is_checked_and_not_what_was_written() {
     let (handoff, mut machine) = arrival(&[1; 9000], Host::Swaps(1));
     let refused = receive(&handoff, &mut machine, Hash::new()).unwrap_err();
-    assert_eq!(refused, Refused::Digest);
+    assert_eq!(refused, Refused::Digest(Payload::Archive));
     assert_eq!(refused.blame(), Some(Blame::Host));
 }
 
@@ -166,6 +169,7 @@ fn a_page_out_of_reach_is_named() {
     assert_eq!(
         refused,
         Refused::Page {
+            payload: Payload::Archive,
             page,
             cause: "kept"
         }
@@ -190,4 +194,91 @@ fn an_archive_that_is_loaded_is_left_alone() {
     handoff.staged = None;
     assert_eq!(receive(&handoff, &mut machine, Hash::new()), Ok(0));
     assert!(machine.private.is_empty());
+}
+
+/// A hand-off with a staged SVSM whose every page is its number, and the machine on which it arrives.
+fn svsm_arrival() -> (Handoff, Machine) {
+    let mut handoff = sample();
+    let pages = handoff.svsm_pages().count();
+    let shared: Vec<u8> = (0..pages)
+        .flat_map(|page| [u8::try_from(page).unwrap(); PAGE])
+        .collect();
+    handoff.staged_svsm = Some(Staged {
+        source: GpaRange::new(Gpa::new(SOURCE).unwrap(), shared.len() as u64).unwrap(),
+        digest: sha2::Sha384::digest(&shared).into(),
+    });
+    handoff.check().unwrap();
+    let machine = Machine {
+        host: Host::ChangesAfterwards,
+        shared,
+        private: BTreeMap::new(),
+    };
+    (handoff, machine)
+}
+
+#[test]
+fn an_svsm_goes_to_its_segments_and_tables() {
+    let (handoff, mut machine) = svsm_arrival();
+    let _in_place = receive_svsm(&handoff, &mut machine, Hash::new()).unwrap();
+    assert_eq!(machine.private.len(), handoff.svsm_pages().count());
+    for (number, page) in handoff.svsm_pages().enumerate() {
+        let expected = [u8::try_from(number).unwrap(); PAGE];
+        assert_eq!(machine.private[&page.as_u64()], expected, "{page}");
+    }
+    let loaded = InPlace::loaded(&handoff).unwrap_err();
+    assert_eq!(
+        loaded,
+        Error::Region {
+            region: Region::SvsmStaging,
+            fault: Fault::Missing
+        }
+    );
+}
+
+#[test]
+fn an_svsm_that_was_changed_is_refused_and_cleared() {
+    let (handoff, mut machine) = svsm_arrival();
+    machine.shared[PAGE * 3 + 5] ^= 0x10;
+    let refused = receive_svsm(&handoff, &mut machine, Hash::new()).unwrap_err();
+    assert_eq!(refused, Refused::Digest(Payload::Svsm));
+    assert_eq!(
+        std::format!("{}", refused),
+        "the staged SVSM is not what the image says"
+    );
+    assert!(copy(&machine).iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn an_svsm_that_is_loaded_is_left_alone() {
+    let (mut handoff, mut machine) = svsm_arrival();
+    handoff.staged_svsm = None;
+    let _in_place = receive_svsm(&handoff, &mut machine, Hash::new()).unwrap();
+    assert!(machine.private.is_empty());
+    assert!(InPlace::loaded(&handoff).is_ok());
+}
+
+#[test]
+fn a_window_shows_both_sides() {
+    let range = GpaRange::new(Gpa::new(SOURCE).unwrap(), 4 * PAGE as u64).unwrap();
+    let accepted = RefCell::new(Vec::new());
+    let accept = |_: &HostMemory, page: Gpa| {
+        accepted.borrow_mut().push(page);
+        Ok::<(), svsm_mm::Error>(())
+    };
+    // SAFETY: the memory is the test's own.
+    #[expect(unsafe_code, reason = "makes the memory")]
+    let mut memory = unsafe { Windowed::new(HostMemory::new(range), accept) };
+    let page = range.start();
+    let (mut before, mut after) = ([1; PAGE], [1; PAGE]);
+    memory.accept(page).unwrap();
+    memory.fetch(page, &mut before).unwrap();
+    memory.write(page, &[7; PAGE]).unwrap();
+    memory.read(page, &mut after).unwrap();
+    assert_eq!((before, after), ([0; PAGE], [7; PAGE]));
+    let beyond = range.end();
+    assert!(memory.read(beyond, &mut after).is_err());
+    assert!(memory.fetch(beyond, &mut after).is_err());
+    assert!(memory.write(beyond, &before).is_err());
+    drop(memory);
+    assert_eq!(accepted.into_inner(), [page]);
 }

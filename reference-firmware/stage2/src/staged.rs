@@ -1,0 +1,146 @@
+//! The SVSM, when it arrives in memory of the host instead of being loaded: copied first, and the copy checked.
+
+#![expect(unsafe_code, reason = "fills pages of the image")]
+
+use core::fmt;
+
+use sha2::{Digest, Sha384 as Hasher};
+use svsm_mm::table::Processor as Tlb;
+use svsm_mm::window::{TempWindow, Window};
+use svsm_platform::Blame;
+use svsm_platform::addr::{Gpa, Gva};
+use svsm_platform::encryption::{Encryption, Visibility};
+use svsm_platform::seam::Reason;
+use svsm_platform::snp::insn::{Processor, RmpSize};
+use svsm_platform::snp::{Error as SnpError, MsrProtocol, Pages, Reach};
+use svsm_stage2::handoff::{Handoff, Platform};
+use svsm_stage2::staged::{self, InPlace, Refused, Windowed};
+
+use crate::boot;
+
+/// Why a page of the SVSM cannot be reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cause {
+    /// The window does not show it.
+    Window(svsm_mm::Error),
+    /// The host does not give it, or the processor does not take it.
+    Snp(SnpError),
+}
+
+impl From<svsm_mm::Error> for Cause {
+    fn from(error: svsm_mm::Error) -> Self {
+        Self::Window(error)
+    }
+}
+
+impl From<SnpError> for Cause {
+    fn from(error: SnpError) -> Self {
+        Self::Snp(error)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Window(error) => error.fmt(f),
+            Self::Snp(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Why there is no SVSM to start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure {
+    /// What the image says cannot be.
+    Image(svsm_stage2::Error),
+    /// It did not arrive as it was sent.
+    Arrival(Refused<Cause>),
+}
+
+impl Failure {
+    /// What the host is told.
+    pub(crate) fn reason(&self) -> Reason {
+        let blame = match self {
+            Self::Image(_) => return Reason::BadImage,
+            Self::Arrival(Refused::Page {
+                cause: Cause::Snp(error),
+                ..
+            }) => Some(error.blame()),
+            Self::Arrival(refused) => refused.blame(),
+        };
+        match blame {
+            Some(Blame::Host) => Reason::HostViolation,
+            _ => Reason::BadImage,
+        }
+    }
+}
+
+impl From<svsm_stage2::Error> for Failure {
+    fn from(error: svsm_stage2::Error) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(error) => error.fmt(f),
+            Self::Arrival(refused) => refused.fmt(f),
+        }
+    }
+}
+
+/// Brings the SVSM to where it belongs, if it arrives elsewhere.
+///
+/// Not inlined: its pages leave the stack, which is small, before the tables are looked at.
+#[inline(never)]
+pub(crate) fn receive(handoff: &Handoff, encryption: Encryption) -> Result<InPlace, Failure> {
+    let is_snp = handoff.platform == Platform::Snp;
+    let accept = |window: &TempWindow<Tlb>, page| match is_snp {
+        true => take(window, page),
+        false => Ok(()),
+    };
+    // SAFETY: nothing of the SVSM is in its pages yet, and stage2 itself has none of them.
+    let mut memory = unsafe { Windowed::new(boot::window(encryption)?, accept) };
+    staged::receive_svsm(handoff, &mut memory, Hash(Hasher::new())).map_err(Failure::Arrival)
+}
+
+/// Has the host give a page, and takes it. There is no page to share with the host yet, so that each takes an exit.
+fn take(window: &TempWindow<Tlb>, page: Gpa) -> Result<(), Cause> {
+    // SAFETY: the page is one of the SVSM's, in which nothing is yet.
+    unsafe { MsrProtocol::new(Processor).change_page(page, true) }?;
+    // SAFETY: as above.
+    let mut pages = unsafe { Pages::new(Processor, None, Shown(window)) };
+    Ok(pages.validate(page, RmpSize::Size4K, true)?)
+}
+
+/// A page in a slot of the window.
+struct Shown<'w>(&'w TempWindow<Tlb>);
+
+// SAFETY: the window maps what it is asked for, as private, while the function runs.
+unsafe impl Reach for Shown<'_> {
+    fn reaches_large(&self) -> bool {
+        false
+    }
+
+    fn reach<R>(&mut self, page: Gpa, size: RmpSize, run: impl FnOnce(Gva) -> R) -> Option<R> {
+        if size != RmpSize::Size4K {
+            return None;
+        }
+        // SAFETY: only the page's state is changed through this, by instructions that access nothing of it.
+        let shown = unsafe { self.0.map(page, Visibility::Private) }.ok()?;
+        Some(run(shown.gva()))
+    }
+}
+
+struct Hash(Hasher);
+
+impl staged::Sha384 for Hash {
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> [u8; 48] {
+        self.0.finalize().into()
+    }
+}
