@@ -40,11 +40,9 @@ const INITRD: &str = "guest.initrd";
 const COMMAND_LINE: &str = "guest.command-line";
 const FIRMWARE: &str = "guest.firmware";
 
-/// The guest's level.
-pub(crate) const LEVEL: Vmpl = Vmpl::Vmpl2;
-
 /// What the guest is made of.
 struct Facts {
+    level: Vmpl,
     map: Map,
     svsm: GpaRange,
     /// Low memory of which the image has used some.
@@ -111,8 +109,10 @@ pub(crate) fn survey(handoff: &Handoff) -> Result<(), Failure> {
     let slots = vec![None; 2 * ids.len() + 2].leak();
     let features = snp::features().ok_or(Failure::NoKernel)?;
     let secrets = handoff.secrets.ok_or(Failure::NoKernel)?;
+    let level = handoff.guest_level.ok_or(Failure::NoKernel)?;
     evidence::set_up(launch::Secrets::of(secrets).page()).map_err(Failure::Evidence)?;
     let _ = FACTS.set(Facts {
+        level,
         map: Map::new(map.regions(), handoff.svsm, home),
         svsm: handoff.svsm,
         loaded: loaded.ok_or(Failure::NoKernel)?,
@@ -146,7 +146,7 @@ pub(crate) fn start_if_due() {
     let started = launch::launch(facts)
         .and_then(|vcpu| facts.registry.add_first(vcpu).map_err(|_| Failure::Memory));
     match started {
-        Ok(()) => info!(public, "guest: starts at VMPL{=u8}", LEVEL.as_u8()),
+        Ok(()) => info!(public, "guest: starts at VMPL{=u8}", facts.level.as_u8()),
         Err(error) => {
             error!(public, "the guest cannot start: {}", error);
             machine::terminator().fatal(Reason::General)

@@ -16,6 +16,7 @@ const MIB: u64 = 1 << 20;
 pub(crate) const RESTRICTED: Variant = Variant {
     debug: false,
     restricted: true,
+    vmpl: None,
 };
 
 /// The sizes of machines that the firmware must boot on: processors, and memory in MiB.
@@ -135,13 +136,16 @@ impl Bench {
         };
         let image = firmware::image(&self.programs, Loader::Machine, variant, Some(&guest))?;
         // The next such image has the same name.
+        let restricted = if variant.restricted {
+            "restricted-"
+        } else {
+            ""
+        };
+        let level = variant
+            .vmpl
+            .map_or_else(String::new, |vmpl| format!("vmpl{vmpl}-"));
         let file = self.scratch.path().join(format!(
-            "{}{}.igvm",
-            if variant.restricted {
-                "restricted-"
-            } else {
-                ""
-            },
+            "{restricted}{level}{}.igvm",
             command_line.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
         ));
         std::fs::copy(&image.file, &file).context("cannot copy an image")?;

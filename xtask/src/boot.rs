@@ -27,6 +27,7 @@ Examples:
   cargo xtask boot --caller 'services tpm'             # a guest that uses the TPM, instead of Linux
   cargo xtask boot --kernel vmlinuz --initrd initrd.img --guest-append 'console=ttyS0'
   cargo xtask boot --firmware debian                   # OVMF below the SVSM, and Linux by it
+  cargo xtask boot --vmpl 1                            # the guest right below the SVSM
   cargo xtask boot --platform native --log json --timeout 30
   cargo xtask boot --no-guest --restricted-injection   # interrupts by the #HV doorbell, and so ticks
   cargo xtask boot --no-guest --debug-image --gdb 1234
@@ -84,6 +85,9 @@ pub(crate) struct Args {
     /// More for the guest kernel's command line.
     #[arg(long, value_name = "TEXT", default_value = "")]
     guest_append: String,
+    /// The guest's level on SEV-SNP [default: 2]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..=3), conflicts_with_all = ["image", "no_guest"])]
+    vmpl: Option<u8>,
     /// What starts the image: the software machine, or QEMU's own loader where it has one.
     #[arg(long, value_enum, default_value_t = Machine::L0)]
     machine: Machine,
@@ -159,6 +163,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
             let variant = Variant {
                 debug: args.debug_image,
                 restricted: args.restricted_injection,
+                vmpl: args.vmpl,
             };
             let built = firmware::image(&programs, loader, variant, guest.as_ref())?;
             (built.file, Some(built.symbols))

@@ -166,7 +166,21 @@ fn guests(bench: &Bench) -> Result<Vec<Case>> {
             outcome.verdict.is_passed()
         }))
     };
+    let at_level = |vmpl: u8| -> Result<Case> {
+        let variant = Variant {
+            vmpl: Some(vmpl),
+            ..Variant::default()
+        };
+        let run = bench.run_caller_in(size, "services seed=2 hostile=200", variant)?;
+        let run = run.expect(format!("starts at VMPL{vmpl}"));
+        let name = format!("serves a guest at VMPL{vmpl}");
+        Ok(Case::new(&name, run, "passed", |outcome| {
+            outcome.verdict.is_passed()
+        }))
+    };
     Ok(vec![
+        at_level(1)?,
+        at_level(3)?,
         case("serves a guest's TPM from user mode", "services tpm")?,
         case("stands a guest that calls wrongly", "seed=1 hostile=3000")?,
     ])

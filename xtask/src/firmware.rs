@@ -126,13 +126,15 @@ pub(crate) struct Variant {
     pub(crate) debug: bool,
     /// On SEV-SNP the host may raise nothing but #HV in the SVSM.
     pub(crate) restricted: bool,
+    /// The guest's level, if it is not the usual one.
+    pub(crate) vmpl: Option<u8>,
 }
 
 impl From<bool> for Variant {
     fn from(debug: bool) -> Self {
         Self {
             debug,
-            restricted: false,
+            ..Self::default()
         }
     }
 }
@@ -199,13 +201,20 @@ pub(crate) fn image(
     variant: impl Into<Variant>,
     guest: Option<&Guest>,
 ) -> Result<Image> {
-    let Variant { debug, restricted } = variant.into();
+    let Variant {
+        debug,
+        restricted,
+        vmpl,
+    } = variant.into();
     let start = ui::step(&format!("laying out the image for {loader}"));
     let mut manifest = Manifest::load(&workspace::root().join("reference-firmware/image.toml"))?;
     manifest.debug = debug;
     manifest.snp.restricted_injection |= restricted;
     if let Some(guest) = guest {
         take_guest(&mut manifest, guest)?;
+    }
+    if let (Some(vmpl), Some(guest)) = (vmpl, &mut manifest.guest) {
+        guest.vmpl = vmpl;
     }
     if !loader.takes(Need::Directive(Directive::SharedPages)) {
         ui::note(&format!(
@@ -226,7 +235,8 @@ pub(crate) fn image(
     let debug = if debug { "-debug" } else { "" };
     let restricted = if restricted { "-restricted" } else { "" };
     let with = guest.map_or("svsm", |guest| guest.name);
-    let file = dir.join(format!("{with}-{loader}{restricted}{debug}.igvm"));
+    let level = vmpl.map_or_else(String::new, |vmpl| format!("-vmpl{vmpl}"));
+    let file = dir.join(format!("{with}-{loader}{level}{restricted}{debug}.igvm"));
     let symbols = Symbols::path_beside(&file);
     write(&file, &image.bytes)?;
     write(

@@ -38,6 +38,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     let variant = Variant {
         debug: args.debug_image,
         restricted: args.restricted_injection,
+        ..Variant::default()
     };
     let image = firmware::image(&programs, args.loader, variant, None)?;
     print!("{}", image.report);

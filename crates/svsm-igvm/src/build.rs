@@ -7,6 +7,7 @@
 use std::io;
 use std::path::Path;
 
+use svsm_platform::level::Vmpl;
 use svsm_stage2::plan::Plan;
 
 use crate::error::{Error, Result};
@@ -117,6 +118,10 @@ pub fn build_with(
     request.archive_bytes = archive.len() as u64;
     request.staged = request::arrival(manifest, &archive)?;
     request.staged_svsm = request::svsm_arrival(manifest, request.staged, request.archive_bytes)?;
+    request.guest_level = manifest
+        .guest
+        .as_ref()
+        .and_then(|guest| Vmpl::new(guest.vmpl));
     let targets = Target::all(manifest)?;
     if targets.contains(&Target::Snp) {
         (request.cpuid, request.secrets) = (true, true);

@@ -154,7 +154,7 @@ pub struct Service {
 
 /// What the SVSM starts below itself: a Linux kernel, or firmware (OVMF), which brings its own kernel. The files travel in the
 /// archive.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Guest {
@@ -166,6 +166,20 @@ pub struct Guest {
     pub command_line: String,
     /// Firmware, which knows SEV-SNP and looks for an SVSM; instead of a kernel.
     pub firmware: Option<PathBuf>,
+    /// The level at which it runs on SEV-SNP, 1 to 3; the SVSM has level 0.
+    pub vmpl: u8,
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self {
+            kernel: None,
+            initrd: None,
+            command_line: String::new(),
+            firmware: None,
+            vmpl: 2,
+        }
+    }
 }
 
 impl Guest {

@@ -170,6 +170,10 @@ fn every_rule_names_its_key_and_line() {
             "7:1: parameters.device_tree: 2 MiB is more than 1 MiB",
         ),
         (
+            with("[guest]\nkernel = \"vmlinuz\"\nvmpl = 0\n"),
+            "8:1: guest.vmpl: a guest runs at VMPL 1, 2 or 3, and not at 0",
+        ),
+        (
             with("[snp]\npolicy = 0x1_0000\n"),
             "7:1: snp.policy: bit 17 must be set in a guest policy, and is not in 0x10000",
         ),

@@ -8,6 +8,7 @@
 
 use svsm_platform::addr::{Gpa, GpaRange, Gva, PageSize};
 use svsm_platform::encryption::Encryption;
+use svsm_platform::level::Vmpl;
 use zerocopy::FromBytes;
 
 use crate::error::{Error, Fault, Flaw, Result};
@@ -206,6 +207,8 @@ pub struct Handoff {
     /// Where the SVSM arrives, if it is not loaded where it belongs: the pages of its segments in order, then those of its
     /// page tables. Stage2 puts them into their places; until then, nothing is there.
     pub staged_svsm: Option<Staged>,
+    /// The level at which the guest runs (SEV-SNP), never the SVSM's own; `None` if the image has no guest.
+    pub guest_level: Option<Vmpl>,
     /// The CPUID page (SEV-SNP).
     pub cpuid: Option<Area>,
     /// The secrets page (SEV-SNP).

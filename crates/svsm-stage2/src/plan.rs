@@ -8,6 +8,7 @@
 use alloc::vec::Vec;
 
 use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange, PageCount, PageSize};
+use svsm_platform::level::Vmpl;
 
 use crate::error::Result;
 use crate::handoff::{EncryptionKind, Handoff, Platform};
@@ -87,6 +88,8 @@ pub struct Request<'a> {
     pub staged: Option<Arrival>,
     /// The first page of the memory in which the SVSM arrives, if it is not to be loaded where it belongs.
     pub staged_svsm: Option<Gpa>,
+    /// The level at which a guest runs, on SEV-SNP.
+    pub guest_level: Option<Vmpl>,
     /// Whether there is a CPUID page.
     pub cpuid: bool,
     /// Whether there is a secrets page.
@@ -124,6 +127,7 @@ impl<'a> Request<'a> {
             archive_bytes: 0,
             staged: None,
             staged_svsm: None,
+            guest_level: None,
             cpuid: false,
             secrets: false,
             console_port: Some(layout::CONSOLE_PORT),

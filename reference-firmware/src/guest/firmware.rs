@@ -9,7 +9,7 @@ use svsm_platform::snp::vmsa::Vmsa;
 
 use super::launch::{Secrets, loaded_pages, write, write_cpuid};
 use super::memory::Machine;
-use super::{Facts, Failure, LEVEL};
+use super::{Facts, Failure};
 use crate::machine::snp;
 
 /// Where an x86 processor starts after a reset.
@@ -40,7 +40,7 @@ pub(super) fn lay_out(
             machine.give_up(page).map_err(Failure::Snp)?;
         }
     }
-    machine.prepare(home, LEVEL).map_err(failed)?;
+    machine.prepare(home, facts.level).map_err(failed)?;
     write(machine, firmware.base(), file).map_err(|_| Failure::Memory)?;
     for section in firmware.sections() {
         let Section { gpa, bytes, .. } = section;
@@ -48,7 +48,7 @@ pub(super) fn lay_out(
         if !facts.map.ranges().any(|ram| ram.contains_range(&range)) {
             return Err(Failure::Memory);
         }
-        machine.prepare(range, LEVEL).map_err(failed)?;
+        machine.prepare(range, facts.level).map_err(failed)?;
         match section.contents {
             Contents::Secrets => {
                 let secrets = secrets.take().ok_or(Failure::NoKernel)?;
@@ -61,7 +61,7 @@ pub(super) fn lay_out(
     }
     let signature = snp::cpuid().and_then(|page| page.entry(1, 0));
     let signature = signature.ok_or(Failure::NoKernel)?.registers().eax;
-    let vmsa = Vmsa::reset_vector(RESET_VECTOR, signature, LEVEL, facts.features);
+    let vmsa = Vmsa::reset_vector(RESET_VECTOR, signature, facts.level, facts.features);
     Ok((vmsa, calling_area))
 }
 

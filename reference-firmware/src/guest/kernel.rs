@@ -10,7 +10,7 @@ use svsm_platform::snp::vmsa::{LongMode, Segment, Vmsa};
 
 use super::launch::{Secrets, loaded_pages, write, write_cpuid};
 use super::memory::Machine;
-use super::{COMMAND_LINE, Facts, Failure, INITRD, LEVEL};
+use super::{COMMAND_LINE, Facts, Failure, INITRD};
 use crate::machine::snp;
 use crate::{smp, user};
 
@@ -73,17 +73,17 @@ fn prepare_memory(facts: &Facts, machine: &mut Machine) -> Result<(), Failure> {
     for range in facts.map.ranges() {
         // What came with the image is in use already, in pieces.
         for page in loaded_pages(facts, &range)? {
-            machine.prepare_loaded(page, LEVEL).map_err(failed)?;
+            machine.prepare_loaded(page, facts.level).map_err(failed)?;
         }
         let Some(loaded) = range.intersection(&facts.loaded) else {
-            machine.prepare(range, LEVEL).map_err(failed)?;
+            machine.prepare(range, facts.level).map_err(failed)?;
             continue;
         };
         let before = GpaRange::from_bounds(range.start(), loaded.start());
         let after = GpaRange::from_bounds(loaded.end(), range.end());
         for rest in [before, after].into_iter().flatten() {
             if !rest.is_empty() {
-                machine.prepare(rest, LEVEL).map_err(failed)?;
+                machine.prepare(rest, facts.level).map_err(failed)?;
             }
         }
     }
@@ -93,7 +93,7 @@ fn prepare_memory(facts: &Facts, machine: &mut Machine) -> Result<(), Failure> {
 fn registers(facts: &Facts, layout: &Layout) -> Vmsa {
     let start = layout.start();
     let mut vmsa = Vmsa::long_mode(
-        LEVEL,
+        facts.level,
         facts.features,
         &LongMode {
             rip: start.entry,

@@ -12,7 +12,7 @@ use svsm_protocol::seam::{GuestMemory, Unreachable};
 use svsm_stage2::region::Area;
 
 use super::memory::Machine;
-use super::{FIRMWARE, Facts, Failure, KERNEL, LEVEL, firmware, kernel};
+use super::{FIRMWARE, Facts, Failure, KERNEL, firmware, kernel};
 use crate::machine::snp;
 use crate::{areas, memory, smp, user};
 
@@ -91,7 +91,7 @@ impl Secrets {
             memory: facts.svsm,
             calling_area,
             max_version: CORE_VERSION,
-            guest_level: LEVEL,
+            guest_level: facts.level,
         };
         let mut guests = Self(Box::new([0; 4096]));
         SecretsPage::view(&own.0)
@@ -149,10 +149,12 @@ fn first_vcpu(
     machine
         .write(area, vmsa.as_page())
         .map_err(|_| Failure::Memory)?;
-    machine.make_save_area(area, LEVEL).map_err(Failure::Snp)?;
+    machine
+        .make_save_area(area, facts.level)
+        .map_err(Failure::Snp)?;
     let vcpu = Vcpu {
         processor: smp::own_id().ok_or(Failure::Memory)?,
-        level: LEVEL,
+        level: facts.level,
         save_area: area,
         calling_area,
         is_first: true,
@@ -160,7 +162,7 @@ fn first_vcpu(
     let host = snp::ghcb().ok_or(Failure::Memory)?;
     let order = VcpuOrder::CreateOnInit(area);
     // SAFETY: the level has the memory that it was given, and nothing of the SVSM's.
-    unsafe { host.create_vcpu(vcpu.processor, LEVEL, facts.features.bits(), order) }
+    unsafe { host.create_vcpu(vcpu.processor, facts.level, facts.features.bits(), order) }
         .map_err(Failure::Snp)?;
     Ok(vcpu)
 }

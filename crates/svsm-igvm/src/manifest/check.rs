@@ -45,6 +45,11 @@ pub enum ManifestFault {
         /// The policy.
         policy: u64,
     },
+    /// A guest cannot run at that level.
+    BadVmpl {
+        /// The level.
+        vmpl: u8,
+    },
     /// An address or a size is not a multiple of the page size.
     NotPages {
         /// The number given.
@@ -112,6 +117,9 @@ impl fmt::Display for ManifestFault {
                     f,
                     "bit 17 must be set in a guest policy, and is not in {policy:#x}"
                 )
+            }
+            Self::BadVmpl { vmpl } => {
+                write!(f, "a guest runs at VMPL 1, 2 or 3, and not at {vmpl}")
             }
             Self::NotPages { value } => {
                 write!(
@@ -253,6 +261,10 @@ impl Manifest {
         let Some(guest) = &self.guest else {
             return Ok(());
         };
+        if !matches!(guest.vmpl, 1..=3) {
+            let fault = ManifestFault::BadVmpl { vmpl: guest.vmpl };
+            return Err(at("guest.vmpl", fault));
+        }
         if guest.kernel.is_some() == guest.firmware.is_some() {
             return Err(at("guest", ManifestFault::GuestStart));
         }

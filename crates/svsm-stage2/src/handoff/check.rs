@@ -3,6 +3,8 @@
 use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange, PageSize};
 use svsm_platform::encryption::Encryption;
 
+use svsm_platform::level::Vmpl;
+
 use super::{EncryptionKind, HANDOFF_BYTES, Handoff, MAX_SEGMENTS, Platform, Staged};
 use crate::error::{Error, Fault, Result};
 use crate::layout::{self, MAX_TABLES, WINDOW_SLOTS};
@@ -41,6 +43,9 @@ fn check_platform(handoff: &Handoff) -> Result<()> {
             && addressable(run_time.encryption, &handoff.svsm)
             && addressable(run_time.encryption, &handoff.stage2)
     });
+    if handoff.guest_level == Some(Vmpl::Vmpl0) {
+        return Err(refuse(Region::Svsm, Fault::WrongRights));
+    }
     if fits && rule_fits {
         Ok(())
     } else {

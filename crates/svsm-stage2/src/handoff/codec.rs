@@ -4,6 +4,7 @@ use core::mem::offset_of;
 
 use svsm_platform::addr::{Address, Gpa, GpaRange, PageSize};
 use svsm_platform::encryption::{BitPosition, Encryption};
+use svsm_platform::level::Vmpl;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::wire::{
@@ -20,10 +21,13 @@ const FLAG_FILLED: u64 = 1 << 1;
 pub(super) fn decode(wire: &WireHandoff) -> Result<Handoff> {
     let flaw = |offset, flaw| Error::Handoff { offset, flaw };
 
-    let reserved = [(
-        wire.window.reserved.get() != 0,
-        offset_of!(WireHandoff, window.reserved),
-    )];
+    let reserved = [
+        (
+            wire.window.reserved.get() != 0,
+            offset_of!(WireHandoff, window.reserved),
+        ),
+        (wire.reserved.get() != 0, offset_of!(WireHandoff, reserved)),
+    ];
     for (is_set, offset) in reserved {
         if is_set {
             return Err(flaw(offset, Flaw::Reserved));
@@ -88,6 +92,7 @@ pub(super) fn decode(wire: &WireHandoff) -> Result<Handoff> {
         archive,
         staged,
         staged_svsm: None,
+        guest_level: decode_level(wire)?,
         cpuid: optional_area(Region::Cpuid, &wire.cpuid)?,
         secrets: optional_area(Region::Secrets, &wire.secrets)?,
         console_port: optional_port(wire.console_port.get()),
@@ -179,6 +184,19 @@ fn decode_segments(wire: &WireHandoff) -> Result<Segments> {
         })?;
     }
     Ok(segments)
+}
+
+fn decode_level(wire: &WireHandoff) -> Result<Option<Vmpl>> {
+    let offset = offset_of!(WireHandoff, guest_level);
+    let flaw = Flaw::Unknown;
+    match wire.guest_level.get() {
+        0 => Ok(None),
+        level => u8::try_from(level)
+            .ok()
+            .and_then(Vmpl::new)
+            .map(Some)
+            .ok_or(Error::Handoff { offset, flaw }),
+    }
 }
 
 /// What arrives has a place to go to that is as long.
@@ -313,6 +331,10 @@ pub(super) fn encode(handoff: &Handoff) -> WireHandoff {
     let archive_bytes = handoff.archive.map_or(0, |archive| archive.len_bytes());
     wire.staged = wire_staged(handoff.staged, archive_bytes);
     wire.staged_svsm = wire_staged(handoff.staged_svsm, handoff.svsm_bytes());
+    wire.guest_level = handoff
+        .guest_level
+        .map_or(0, |level| level.as_u8().into())
+        .into();
     wire.cpuid = wire_area(handoff.cpuid);
     wire.secrets = wire_area(handoff.secrets);
     wire.console_port = handoff.console_port.unwrap_or(0).into();

@@ -77,6 +77,7 @@ pub(crate) fn sample() -> Handoff {
         archive: Some(area(BASE + 0x4_0000, AREAS + 0x20_0000, 0x1_2345)),
         staged: None,
         staged_svsm: None,
+        guest_level: Some(Vmpl::Vmpl2),
         cpuid: Some(area(0x2_9000, AREAS + 0x4_0000, 0x1000)),
         secrets: Some(area(BASE + 0x15000, AREAS + 0x4_2000, 0x1000)),
         console_port: Some(0x3f8),
@@ -133,7 +134,7 @@ fn unknown_numbers_are_refused() {
     wire.version = 1.into();
     assert_eq!(offset_of(&wire), (8, Flaw::Version));
     let mut wire = good;
-    wire.total_bytes = 897.into();
+    wire.total_bytes = 905.into();
     assert_eq!(offset_of(&wire), (12, Flaw::Length));
     let mut wire = good;
     wire.platform.0 = 9.into();
@@ -398,7 +399,7 @@ fn a_staged_archive_is_told_behind_the_manifest() {
     assert_eq!(bytes[0x300..0x308], 0x90_0000_0000_u64.to_le_bytes());
     assert_eq!(bytes[0x308..0x310], 0x1_2345_u64.to_le_bytes());
     assert_eq!((bytes[0x310], bytes[0x33f]), (0x80, 0xaf));
-    assert_eq!(bytes[0x340..], [0; 0x40]);
+    assert_eq!(bytes[0x340..0x380], [0; 0x40]);
 }
 
 /// The sample with an SVSM that arrives at `start`.
@@ -411,6 +412,36 @@ fn staged_svsm(start: u64) -> Handoff {
         }),
         ..handoff
     }
+}
+
+#[test]
+fn a_guest_is_below_the_svsm() {
+    assert_eq!(bytes_of(&sample())[0x380..], [2, 0, 0, 0, 0, 0, 0, 0]);
+    for (level, read) in [(0, None), (1, Vmpl::new(1)), (3, Vmpl::new(3))] {
+        let mut wire = sample().encode();
+        wire.guest_level = level.into();
+        let handoff = Handoff::parse(wire.as_bytes()).unwrap();
+        assert_eq!(handoff.guest_level, read);
+        assert_eq!(bytes_of(&handoff), wire.as_bytes());
+    }
+    let mut wire = sample().encode();
+    wire.guest_level = 4.into();
+    let flaw = Flaw::Unknown;
+    let refused = Handoff::parse(wire.as_bytes()).map(drop);
+    assert_eq!(
+        refused,
+        Err(Error::Handoff {
+            offset: 0x380,
+            flaw
+        })
+    );
+    let own = Handoff {
+        guest_level: Some(Vmpl::Vmpl0),
+        ..sample()
+    };
+    let fault = Fault::WrongRights;
+    let region = Region::Svsm;
+    assert_eq!(own.check(), Err(Error::Region { region, fault }));
 }
 
 #[test]

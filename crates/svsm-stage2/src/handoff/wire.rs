@@ -8,7 +8,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"SVSMBOOT");
 
 /// A block of another version is refused: builder, stage2 and SVSM are parts of one image.
 ///
-/// Version 2 has [`WireHandoff::staged_svsm`].
+/// Version 2 has [`WireHandoff::staged_svsm`] and [`WireHandoff::guest_level`].
 pub const VERSION: u32 = 2;
 
 /// How many segments of the SVSM the block can list.
@@ -194,9 +194,13 @@ pub struct WireHandoff {
     pub staged: WireStaged,
     /// Where the SVSM's segments and page tables arrive.
     pub staged_svsm: WireStaged,
+    /// The guest's VMPL, 1 to 3; zero if the image has no guest.
+    pub guest_level: U32,
+    /// Zero.
+    pub reserved: U32,
 }
 
 /// Size of the hand-off block; it fits into one page.
-pub const HANDOFF_BYTES: u32 = 896;
+pub const HANDOFF_BYTES: u32 = 904;
 
 const _: () = assert!(size_of::<WireHandoff>() == HANDOFF_BYTES as usize);

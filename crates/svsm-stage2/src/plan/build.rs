@@ -116,6 +116,7 @@ pub(super) fn plan(request: &Request<'_>) -> Result<Plan> {
         archive: high.archive,
         staged: high.staged,
         staged_svsm: high.staged_svsm,
+        guest_level: request.guest_level,
         cpuid: low.cpuid,
         secrets: high.secrets,
         console_port: request.console_port,
