@@ -171,6 +171,14 @@ impl PortCall for Host {
         )
     }
 
+    fn port_read_bytes(&mut self, port: u16, bytes: &mut [u8]) -> Result<(), HostError> {
+        if is_snp() {
+            let mut ghcb = snp::ghcb().ok_or(HostError::Silent)?;
+            return ghcb.port_read_bytes(port, bytes).map_err(HostError::Snp);
+        }
+        self.ask(|host| host.port_read_bytes(port, bytes), |_| Ok(()))
+    }
+
     fn port_write_bytes(&mut self, port: u16, bytes: &[u8]) -> Result<(), HostError> {
         self.ask(
             |host| host.port_write_bytes(port, bytes),

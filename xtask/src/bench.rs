@@ -17,6 +17,7 @@ pub(crate) const RESTRICTED: Variant = Variant {
     debug: false,
     restricted: true,
     vmpl: None,
+    own_acpi: false,
 };
 
 /// The sizes of machines that the firmware must boot on: processors, and memory in MiB.

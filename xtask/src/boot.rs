@@ -88,6 +88,9 @@ pub(crate) struct Args {
     /// The guest's level on SEV-SNP [default: 2]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..=3), conflicts_with_all = ["image", "no_guest"])]
     vmpl: Option<u8>,
+    /// Give a kernel the SVSM's ACPI tables, without devices, and run none of the host's code in it.
+    #[arg(long, conflicts_with_all = ["image", "no_guest", "firmware"])]
+    own_acpi: bool,
     /// What starts the image: the software machine, or QEMU's own loader where it has one.
     #[arg(long, value_enum, default_value_t = Machine::L0)]
     machine: Machine,
@@ -164,6 +167,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
                 debug: args.debug_image,
                 restricted: args.restricted_injection,
                 vmpl: args.vmpl,
+                own_acpi: args.own_acpi,
             };
             let built = firmware::image(&programs, loader, variant, guest.as_ref())?;
             (built.file, Some(built.symbols))

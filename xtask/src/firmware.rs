@@ -7,7 +7,7 @@ use crate::workspace;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use svsm_igvm::loader::{Directive, Need};
-use svsm_igvm::manifest::{Budgets, Delivery, RequiredMemory, Size};
+use svsm_igvm::manifest::{AcpiTables, Budgets, Delivery, RequiredMemory, Size};
 use svsm_igvm::report::Report;
 use svsm_igvm::symbols::Symbols;
 use svsm_igvm::{Loader, Manifest};
@@ -128,6 +128,8 @@ pub(crate) struct Variant {
     pub(crate) restricted: bool,
     /// The guest's level, if it is not the usual one.
     pub(crate) vmpl: Option<u8>,
+    /// A kernel gets the SVSM's ACPI tables instead of the host's.
+    pub(crate) own_acpi: bool,
 }
 
 impl From<bool> for Variant {
@@ -205,6 +207,7 @@ pub(crate) fn image(
         debug,
         restricted,
         vmpl,
+        own_acpi,
     } = variant.into();
     let start = ui::step(&format!("laying out the image for {loader}"));
     let mut manifest = Manifest::load(&workspace::root().join("reference-firmware/image.toml"))?;
@@ -215,6 +218,9 @@ pub(crate) fn image(
     }
     if let (Some(vmpl), Some(guest)) = (vmpl, &mut manifest.guest) {
         guest.vmpl = vmpl;
+    }
+    if let (true, Some(guest)) = (own_acpi, &mut manifest.guest) {
+        guest.acpi = AcpiTables::Own;
     }
     if !loader.takes(Need::Directive(Directive::SharedPages)) {
         ui::note(&format!(

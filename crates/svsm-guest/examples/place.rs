@@ -5,7 +5,7 @@ use std::env;
 use std::fs;
 
 use svsm_guest::kernel::Kernel;
-use svsm_guest::layout::{Guest, Layout, Protection};
+use svsm_guest::layout::{Acpi, Guest, Layout, Protection};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut words = env::args().skip(1);
@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         command_line: "console=ttyS0",
         memory: mib << 20,
         apic_ids: &[0],
+        acpi: Acpi::Own,
         protection: Protection::Snp { c_bit: 51 },
     };
     let layout = Layout::new(&guest)?;

@@ -35,6 +35,10 @@ pub enum Error {
     },
     /// No processors, or more than fit into the tables.
     Processors(usize),
+    /// The ACPI tables that the host has are none, or its script for them does not add up.
+    HostTables,
+    /// The host does not answer.
+    Host,
     /// A memory map that is not sorted, overlaps, or has too many entries.
     MemoryMap,
     /// The file is no firmware with a table of GUIDs at its end.
@@ -92,6 +96,8 @@ impl fmt::Display for Error {
                 f,
                 "the memory that the firmware asks for at {gpa:#x} is not whole pages of its own"
             ),
+            Self::HostTables => f.write_str("the host's ACPI tables do not add up"),
+            Self::Host => f.write_str("the host does not answer"),
             Self::MemoryMap => f.write_str("the memory map is not sorted, or too long"),
         }
     }

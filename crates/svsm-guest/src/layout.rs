@@ -60,6 +60,29 @@ impl Protection {
     }
 }
 
+/// Which ACPI tables a kernel gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acpi<'a> {
+    /// Those of [`acpi`]: processors and power, and no devices.
+    Own,
+    /// What the host has made ([`table_loader`](crate::table_loader)). Their code (AML) is the host's, and the kernel runs it.
+    Host {
+        /// The tables; what counts before they are loaded is how many bytes they have.
+        tables: &'a [u8],
+        /// Where their root pointer is, from their start on.
+        root: u64,
+    },
+}
+
+impl<'a> Acpi<'a> {
+    const fn tables(&self) -> &'a [u8] {
+        match *self {
+            Self::Own => &[],
+            Self::Host { tables, .. } => tables,
+        }
+    }
+}
+
 /// A guest that is to start.
 #[derive(Clone, Copy, Debug)]
 pub struct Guest<'a> {
@@ -73,6 +96,8 @@ pub struct Guest<'a> {
     pub memory: u64,
     /// The APIC ids of its processors, the first one's first.
     pub apic_ids: &'a [u32],
+    /// Its ACPI tables.
+    pub acpi: Acpi<'a>,
     /// What protects it.
     pub protection: Protection,
 }
@@ -108,6 +133,8 @@ impl Start {
 pub struct Layout {
     kernel: u64,
     initrd: u64,
+    /// Where memory for the kernel ends, and the host's tables start.
+    tables: u64,
     memory: u64,
     start: Start,
 }
@@ -138,10 +165,11 @@ impl Layout {
             return Err(Error::Processors(count));
         }
         let disk = (guest.initrd.len() as u64).next_multiple_of(PAGE);
+        let tables = (guest.acpi.tables().len() as u64).next_multiple_of(PAGE);
         let needed = kernel
             .preferred()
             .checked_add(kernel.memory())
-            .and_then(|end| end.checked_add(disk))
+            .and_then(|end| end.checked_add(disk)?.checked_add(tables))
             .ok_or(Error::Placement)?;
         if needed > memory {
             return Err(Error::NoRoom { needed, memory });
@@ -154,7 +182,8 @@ impl Layout {
         let bit = guest.protection.bit();
         Ok(Self {
             kernel: kernel.preferred(),
-            initrd: memory - disk,
+            initrd: memory - tables - disk,
+            tables: memory - tables,
             memory,
             start: Start {
                 entry,
@@ -171,6 +200,12 @@ impl Layout {
     #[must_use]
     pub const fn kernel(&self) -> u64 {
         self.kernel
+    }
+
+    /// Where the host's ACPI tables go, a multiple of 4096; the end of memory if there are none.
+    #[must_use]
+    pub const fn tables(&self) -> u64 {
+        self.tables
     }
 
     /// How the first processor starts.
@@ -228,9 +263,19 @@ impl Layout {
             }
             put(TABLES + table * PAGE, &page)?;
         }
-        let mut acpi = [0; acpi::BYTES];
-        let acpi_bytes = acpi::build(&mut acpi, TABLES_OF_ACPI, guest.apic_ids).unwrap_or_default();
-        put(TABLES_OF_ACPI, acpi.get(..acpi_bytes).unwrap_or_default())?;
+        let rsdp = match guest.acpi {
+            Acpi::Own => {
+                let mut acpi = [0; acpi::BYTES];
+                let bytes = acpi::build(&mut acpi, TABLES_OF_ACPI, guest.apic_ids);
+                let tables = acpi.get(..bytes.unwrap_or_default());
+                put(TABLES_OF_ACPI, tables.unwrap_or_default())?;
+                TABLES_OF_ACPI
+            }
+            Acpi::Host { tables, root } => {
+                put(self.tables, tables)?;
+                self.tables + root
+            }
+        };
         let pointers = Pointers {
             command_line: COMMAND_LINE,
             initrd: if guest.initrd.is_empty() {
@@ -239,11 +284,15 @@ impl Layout {
                 self.initrd
             },
             initrd_bytes: guest.initrd.len() as u64,
-            rsdp: TABLES_OF_ACPI,
+            rsdp,
             setup_data: if snp { SETUP_DATA } else { 0 },
         };
+        // The last region is that of the host's tables.
+        let map = self.map();
+        let regions = map.len() - usize::from(self.tables == self.memory);
+        let map = map.get(..regions).unwrap_or_default();
         // Fails for addresses above 4 GiB and unsorted maps only, of which there are none here.
-        let _ = params::fill(&mut page, &guest.kernel, &pointers, &self.map());
+        let _ = params::fill(&mut page, &guest.kernel, &pointers, map);
         put(PARAMETERS, &page)?;
         page.fill(0);
         for (to, from) in page.iter_mut().zip(guest.command_line.bytes()) {
@@ -264,7 +313,7 @@ impl Layout {
     }
 
     /// What the kernel is told of memory.
-    fn map(&self) -> [Region; 4] {
+    fn map(&self) -> [Region; 5] {
         // The calling area is kept from the kernel with them.
         let acpi_end = CALLING_AREA + PAGE;
         let region = |start, end, kind| Region {
@@ -276,14 +325,18 @@ impl Layout {
             region(0, TABLES_OF_ACPI, RegionKind::Ram),
             region(TABLES_OF_ACPI, acpi_end, RegionKind::Acpi),
             region(acpi_end, LOW_END, RegionKind::Ram),
-            region(HIGH_START, self.memory, RegionKind::Ram),
+            region(HIGH_START, self.tables, RegionKind::Ram),
+            region(self.tables, self.memory, RegionKind::Acpi),
         ]
     }
 
     /// What the image fills: pieces in ascending order, whole pages.
-    fn filled(&self, guest: &Guest<'_>) -> [(u64, u64); 7] {
+    fn filled(&self, guest: &Guest<'_>) -> [(u64, u64); 8] {
         let pages = |bytes: usize| (bytes as u64).next_multiple_of(PAGE);
-        let acpi = acpi_bytes(guest.apic_ids);
+        let acpi = match guest.acpi {
+            Acpi::Own => acpi_bytes(guest.apic_ids),
+            Acpi::Host { .. } => 0,
+        };
         [
             (DESCRIPTORS, DESCRIPTORS + PAGE),
             (TABLES, TABLES + tables::BYTES),
@@ -296,6 +349,7 @@ impl Layout {
                 self.kernel + pages(guest.kernel.payload().len()),
             ),
             (self.initrd, self.initrd + pages(guest.initrd.len())),
+            (self.tables, self.memory),
         ]
     }
 
@@ -355,6 +409,7 @@ mod tests {
             command_line: "console=ttyS0",
             memory: 64 << 20,
             apic_ids: &[0, 1],
+            acpi: Acpi::Own,
             protection,
         }
     }
@@ -421,6 +476,45 @@ mod tests {
             let filled = pages.contains_key(&page) || page == SECRETS || page == CPUID;
             assert_eq!(validated.contains(&page), is_ram && !filled, "{page:#x}");
         }
+    }
+
+    #[test]
+    fn tables_of_the_host_lie_at_the_end_of_memory() {
+        let file = made::kernel(3 << 20);
+        let tables = vec![0xac; 0x2345];
+        let root = 0x123;
+        let own = guest(&file, b"disk", Protection::Svsm { c_bit: 51 });
+        let guest = Guest {
+            acpi: Acpi::Host {
+                tables: &tables,
+                root,
+            },
+            ..own
+        };
+        let layout = Layout::new(&guest).unwrap();
+        let start = (64 << 20) - 0x3000;
+        assert_eq!(layout.tables(), start);
+        let pages = pages(&layout, &guest);
+        assert_eq!(pages[&(start + 0x2000)].len(), 0x345);
+        assert_eq!(&pages[&(start - PAGE)][..4], b"disk");
+        assert!(!pages.contains_key(&TABLES_OF_ACPI));
+        let params = &pages[&PARAMETERS];
+        let word = |at: usize| u64::from_le_bytes(params[at..at + 8].try_into().unwrap());
+        assert_eq!(word(0x70), start + root);
+        // Five regions, the last of them ACPI's.
+        let last = 0x2d0 + 4 * 20;
+        assert_eq!((params[0x1e8], params[last + 16]), (5, 3));
+        assert_eq!((word(last), word(last + 8)), (start, 0x3000));
+
+        let own_layout = Layout::new(&own).unwrap();
+        assert_eq!(own_layout.tables(), 64 << 20);
+        let huge = vec![0; 62 << 20];
+        let acpi = Acpi::Host {
+            tables: &huge,
+            root,
+        };
+        let refused = Layout::new(&Guest { acpi, ..own }).unwrap_err();
+        assert!(matches!(refused, Error::NoRoom { .. }));
     }
 
     #[test]

@@ -10,10 +10,12 @@ extern crate std;
 pub mod acpi; // tables of the machine
 mod error;
 pub mod firmware; // or firmware, which starts by itself
+pub mod fw_cfg; // files that the host has
 pub mod kernel; // a Linux kernel
 pub mod layout; // where everything goes
 pub mod params; // what the kernel is told
 pub mod stub; // validates memory before the kernel
+pub mod table_loader; // or tables that the host has made
 pub mod tables; // page tables for its start
 
 pub use error::{Error, Result};

@@ -10,7 +10,7 @@ use igvm_defs::{
     IgvmPlatformType,
 };
 use svsm_guest::kernel::Kernel;
-use svsm_guest::layout::{Guest, Layout, Protection, Start};
+use svsm_guest::layout::{Acpi, Guest, Layout, Protection, Start};
 use zerocopy::FromZeros;
 
 use crate::{Error, PAGE_SIZE, Result};
@@ -71,6 +71,7 @@ pub fn linux(linux: &Linux<'_>) -> Result<Vec<u8>> {
         command_line: linux.command_line,
         memory: linux.memory,
         apic_ids: &apic_ids,
+        acpi: Acpi::Own,
         protection: match linux.platform {
             Platform::Native => Protection::None,
             Platform::Snp => Protection::Snp { c_bit: C_BIT },

@@ -168,6 +168,20 @@ pub struct Guest {
     pub firmware: Option<PathBuf>,
     /// The level at which it runs on SEV-SNP, 1 to 3; the SVSM has level 0.
     pub vmpl: u8,
+    /// Which ACPI tables a kernel gets.
+    pub acpi: AcpiTables,
+}
+
+/// Which ACPI tables a kernel gets that starts without firmware.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AcpiTables {
+    /// Those that the host has made, if it has some: with its devices, and with code of the host that the kernel runs.
+    #[default]
+    Host,
+    /// Those of the SVSM: processors and power, and no devices that are not found by looking.
+    Own,
 }
 
 impl Default for Guest {
@@ -178,6 +192,7 @@ impl Default for Guest {
             command_line: String::new(),
             firmware: None,
             vmpl: 2,
+            acpi: AcpiTables::Host,
         }
     }
 }

@@ -1,17 +1,22 @@
 //! A Linux kernel as the guest: it finds all memory validated, and starts in 64-bit mode.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use svsm_guest::kernel::Kernel;
-use svsm_guest::layout::{Guest as Plan, Layout, Protection, Start};
+
+use svsm_guest::fw_cfg::{self, FwCfg};
+use svsm_guest::layout::{Acpi, Guest as Plan, Layout, Protection, Start};
+use svsm_guest::table_loader::{HostTables, MAX_SCRIPT_BYTES};
 use svsm_platform::addr::{Gpa, GpaRange, PageSize};
 use svsm_platform::cpu::cr::{Cr0, Cr4, Efer};
-use svsm_platform::seam::Stopped;
+use svsm_platform::seam::{PortCall, Stopped, Width};
 use svsm_platform::snp::Error;
 use svsm_platform::snp::vmsa::{LongMode, Segment, Vmsa};
 
 use super::launch::{Secrets, loaded_pages, write, write_cpuid};
 use super::memory::Machine;
-use super::{COMMAND_LINE, Facts, Failure, INITRD};
-use crate::machine::snp;
+use super::{ACPI, COMMAND_LINE, Facts, Failure, INITRD};
+use crate::machine::{self, HostError, snp};
 use crate::{smp, user};
 
 /// The registers of a kernel that starts in 64-bit mode (Linux/x86 boot protocol, "64-bit boot protocol").
@@ -44,9 +49,12 @@ pub(super) fn lay_out(
         command_line,
         memory: low_memory(facts),
         apic_ids: &apic_ids,
+        acpi: Acpi::Own,
         protection: Protection::Svsm { c_bit },
     };
-    let layout = Layout::new(&plan).map_err(Failure::Layout)?;
+    let mut tables = Vec::new();
+    let (layout, acpi) = place(&plan, &mut tables)?;
+    let plan = Plan { acpi, ..plan };
     let page = |at| Gpa::new(at).ok_or(Failure::Memory);
     let calling_area = page(layout.calling_area())?;
 
@@ -57,6 +65,53 @@ pub(super) fn lay_out(
     secrets.write(machine, page(layout.secrets())?)?;
     write_cpuid(machine, page(layout.cpuid())?)?;
     Ok((registers(facts, &layout), calling_area))
+}
+
+/// The layout, and the ACPI tables in it: the host's, in `tables`, if the image lets it have a say and it has some.
+fn place<'t>(plan: &Plan<'_>, tables: &'t mut Vec<u8>) -> Result<(Layout, Acpi<'t>), Failure> {
+    let own = |plan| Ok((Layout::new(plan).map_err(Failure::Layout)?, Acpi::Own));
+    if user::file(ACPI).is_some() {
+        return own(plan);
+    }
+    let no_answer = |_| Failure::Layout(svsm_guest::Error::Host);
+    let Some(mut device) = FwCfg::find(Ports(machine::Host)).map_err(no_answer)? else {
+        return own(plan);
+    };
+    let mut script = vec![0; MAX_SCRIPT_BYTES];
+    let host = HostTables::survey(&mut device, &mut script).map_err(Failure::Layout)?;
+    let Some(host) = host else {
+        return own(plan);
+    };
+    tables.resize(host.bytes(), 0);
+    let (tables_so_far, root) = (tables.as_slice(), 0);
+    let acpi = Acpi::Host {
+        tables: tables_so_far,
+        root,
+    };
+    let layout = Layout::new(&Plan { acpi, ..*plan }).map_err(Failure::Layout)?;
+    let root = host.load(&mut device, tables, layout.tables());
+    let root = root.map_err(Failure::Layout)?;
+    info!(
+        public,
+        "guest: {=usize} bytes of ACPI tables are the host's",
+        tables.len()
+    );
+    Ok((layout, Acpi::Host { tables, root }))
+}
+
+/// The ports of QEMU's device.
+struct Ports(machine::Host);
+
+impl fw_cfg::Ports for Ports {
+    type Error = HostError;
+
+    fn select(&mut self, key: u16) -> Result<(), HostError> {
+        self.0.port_write(fw_cfg::SELECTOR, Width::Word, key.into())
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> Result<(), HostError> {
+        self.0.port_read_bytes(fw_cfg::DATA, into)
+    }
 }
 
 /// Memory without a hole from 1 MiB on, in whole large pages: what a kernel without firmware is told of.

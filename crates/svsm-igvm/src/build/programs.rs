@@ -10,7 +10,7 @@ use svsm_stage2::layout;
 use crate::archive;
 use crate::error::{Error, Result};
 use crate::executable::Executable;
-use crate::manifest::{Guest, Manifest, Size};
+use crate::manifest::{AcpiTables, Guest, Manifest, Size};
 
 /// Where user-mode programs may be linked: the lower half without its first
 /// page, so that null stays a fault, and without its last.
@@ -39,6 +39,7 @@ const GUEST_KERNEL: &str = "guest.kernel";
 const GUEST_INITRD: &str = "guest.initrd";
 const GUEST_COMMAND_LINE: &str = "guest.command-line";
 const GUEST_FIRMWARE: &str = "guest.firmware";
+const GUEST_ACPI: &str = "guest.acpi";
 
 impl Files {
     pub(super) fn read(
@@ -110,6 +111,13 @@ fn guest_files(
         bytes: guest.command_line.clone().into_bytes(),
     };
     files.push((GUEST_COMMAND_LINE, command_line));
+    if guest.acpi == AcpiTables::Own {
+        let own = File {
+            path: PathBuf::new(),
+            bytes: b"own".to_vec(),
+        };
+        files.push((GUEST_ACPI, own));
+    }
     Ok(files)
 }
 

@@ -3,7 +3,7 @@
 use core::fmt;
 use std::collections::BTreeSet;
 
-use super::{Manifest, Platform, Size};
+use super::{AcpiTables, Manifest, Platform, Size};
 use crate::PAGE_BYTES;
 use crate::error::{Error, Result};
 
@@ -272,6 +272,7 @@ impl Manifest {
             for (is_there, key) in [
                 (guest.initrd.is_some(), "guest.initrd"),
                 (!guest.command_line.is_empty(), "guest.command_line"),
+                (guest.acpi != AcpiTables::Host, "guest.acpi"),
             ] {
                 if is_there {
                     return Err(at(key, ManifestFault::FirmwareAlone));

@@ -86,6 +86,15 @@ impl<H: PortCall> PortCall for Allowed<'_, H> {
             .map_err(Denied::Failed)
     }
 
+    fn port_read_bytes(&mut self, port: u16, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        if !self.list.has_ports(port, Width::Byte) {
+            return Err(Denied::NotListed);
+        }
+        self.host
+            .port_read_bytes(port, bytes)
+            .map_err(Denied::Failed)
+    }
+
     fn port_write_bytes(&mut self, port: u16, bytes: &[u8]) -> Result<(), Self::Error> {
         if !self.list.has_ports(port, Width::Byte) {
             return Err(Denied::NotListed);
@@ -165,6 +174,10 @@ mod tests {
             Err(Denied::NotListed)
         );
         assert_eq!(host.port_write_bytes(0xcf9, &[6]), Err(Denied::NotListed));
+        let mut bytes = [0; 2];
+        let denied = host.port_read_bytes(0xcf9, &mut bytes);
+        assert_eq!((denied, bytes), (Err(Denied::NotListed), [0; 2]));
+        assert_eq!(host.port_read_bytes(0x3f8, &mut bytes), Ok(()));
         assert_eq!(host.port_write_bytes(0x3f8, &[6, 6]), Ok(()));
         // The last port has no successor to wrap to.
         assert_eq!(host.port_read(0xffff, Width::Byte), Ok(1));

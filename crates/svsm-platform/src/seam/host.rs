@@ -75,6 +75,18 @@ pub trait PortCall {
     /// Why it was not written.
     fn port_write(&mut self, port: u16, width: Width, value: u32) -> Result<(), Self::Error>;
 
+    /// Reads bytes from a port, one after the other. Where each access is a call to the host, one call may do for many.
+    ///
+    /// # Errors
+    /// Why not all were read; how much of `bytes` is new is unknown.
+    fn port_read_bytes(&mut self, port: u16, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        bytes.iter_mut().try_for_each(|byte| {
+            let [value, ..] = self.port_read(port, Width::Byte)?.to_le_bytes();
+            *byte = value;
+            Ok(())
+        })
+    }
+
     /// Writes bytes to a port, one after the other. Where each access is a call to the host, one call may do for many.
     ///
     /// # Errors
@@ -156,6 +168,7 @@ macro_rules! by_reference {
 by_reference!(PortCall {
     fn port_read(port: u16, width: Width) -> u32;
     fn port_write(port: u16, width: Width, value: u32) -> ();
+    fn port_read_bytes(port: u16, bytes: &mut [u8]) -> ();
     fn port_write_bytes(port: u16, bytes: &[u8]) -> ();
 });
 by_reference!(MsrCall {

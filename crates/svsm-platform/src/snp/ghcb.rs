@@ -12,12 +12,9 @@ use super::{
     insn::Insn,
     msr::{PATIENCE, VERSION},
 };
-use crate::{
-    addr::Gpa,
-    cpu::{cpuid::Registers, msr::Msr},
-    level::Vmpl,
-    seam::{CpuidCall, MmioCall, MmioWidth, MsrCall, PortCall, Width},
-};
+use crate::{addr::Gpa, level::Vmpl};
+
+mod calls; // ports, registers, devices
 
 const WORDS: usize = 512;
 const BUFFER: usize = 0x800 / 8;
@@ -287,6 +284,16 @@ impl<'p, I: Insn> Ghcb<'p, I> {
         }
     }
 
+    /// Reads each byte of the buffer's beginning once.
+    fn empty_buffer(&self, bytes: &mut [u8]) {
+        for (index, chunk) in bytes.chunks_mut(8).take(BUFFER_BYTES / 8).enumerate() {
+            let word = self.page.load(BUFFER + index).to_le_bytes();
+            for (to, from) in chunk.iter_mut().zip(word) {
+                *to = from;
+            }
+        }
+    }
+
     fn clear_buffer(&self, len: usize) {
         for index in 0..len.div_ceil(8).min(BUFFER_BYTES / 8) {
             self.page.store(BUFFER + index, 0);
@@ -490,122 +497,4 @@ impl Drop for Answer<'_> {
 #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
 const fn halves(bitmap: u128) -> [u64; 2] {
     [bitmap as u64, (bitmap >> 64) as u64]
-}
-
-impl<I: Insn> PortCall for Ghcb<'_, I> {
-    type Error = Error;
-
-    fn port_read(&mut self, port: u16, width: Width) -> Result<u32, Error> {
-        let info1 = u64::from(port) << 16 | io_size(width) | 1;
-        let value = self.ask(code::IOIO, info1, 0, &[])?.get(Field::Rax)?;
-        Ok(low_bits(value, width))
-    }
-
-    fn port_write(&mut self, port: u16, width: Width, value: u32) -> Result<(), Error> {
-        let info1 = u64::from(port) << 16 | io_size(width);
-        let value = u64::from(low_bits(value.into(), width));
-        self.ask(code::IOIO, info1, 0, &[(Field::Rax, value)])
-            .map(drop)
-    }
-
-    /// As REP OUTSB does: as many in one exit as the buffer holds.
-    fn port_write_bytes(&mut self, port: u16, bytes: &[u8]) -> Result<(), Error> {
-        // OUT, string, repeated, 8 bits, 64-bit addresses, DS.
-        const KIND: u64 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 9 | 3 << 10;
-        for part in bytes.chunks(BUFFER_BYTES) {
-            self.fill_buffer(part);
-            let (info1, count) = (u64::from(port) << 16 | KIND, part.len() as u64);
-            let done = self.ask(code::IOIO, info1, count, &[self.scratch()]);
-            self.clear_buffer(part.len());
-            done?;
-        }
-        Ok(())
-    }
-}
-
-/// The size of operand and address in the exit information of a port access.
-const fn io_size(width: Width) -> u64 {
-    let operand = match width {
-        Width::Byte => 1 << 4,
-        Width::Word => 1 << 5,
-        Width::Dword => 1 << 6,
-    };
-    operand | 1 << 9
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the bits of the width")]
-const fn low_bits(value: u64, width: Width) -> u32 {
-    match width {
-        Width::Byte => value as u8 as u32,
-        Width::Word => value as u16 as u32,
-        Width::Dword => value as u32,
-    }
-}
-
-impl<I: Insn> MsrCall for Ghcb<'_, I> {
-    type Error = Error;
-
-    fn msr_read(&mut self, msr: Msr) -> Result<u64, Error> {
-        let fields = [(Field::Rcx, msr.as_u32().into())];
-        let answer = self.ask(code::MSR, 0, 0, &fields)?;
-        let (low, high) = (answer.get(Field::Rax)?, answer.get(Field::Rdx)?);
-        Ok(high << 32 | low & 0xffff_ffff)
-    }
-
-    fn msr_write(&mut self, msr: Msr, value: u64) -> Result<(), Error> {
-        let fields = [
-            (Field::Rcx, msr.as_u32().into()),
-            (Field::Rax, value & 0xffff_ffff),
-            (Field::Rdx, value >> 32),
-        ];
-        self.ask(code::MSR, 1, 0, &fields).map(drop)
-    }
-}
-
-impl<I: Insn> MmioCall for Ghcb<'_, I> {
-    type Error = Error;
-
-    fn mmio_read(&mut self, at: Gpa, width: MmioWidth) -> Result<u64, Error> {
-        let bytes = width.bytes();
-        let _ = self.ask(code::MMIO_READ, at.as_u64(), bytes, &[self.scratch()])?;
-        let value = self.page.load(BUFFER);
-        self.clear_buffer(8);
-        Ok(value & u64::MAX >> (64 - bytes * 8))
-    }
-
-    fn mmio_write(&mut self, at: Gpa, width: MmioWidth, value: u64) -> Result<(), Error> {
-        let bytes = width.bytes();
-        self.page
-            .store(BUFFER, value & u64::MAX >> (64 - bytes * 8));
-        let done = self.ask(code::MMIO_WRITE, at.as_u64(), bytes, &[self.scratch()]);
-        self.clear_buffer(8);
-        done.map(drop)
-    }
-}
-
-impl<I: Insn> CpuidCall for Ghcb<'_, I> {
-    type Error = Error;
-
-    /// Asks the host; XCR0 is shown as 1 where the leaf depends on it.
-    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Result<Registers, Error> {
-        let fields = [
-            (Field::Rax, leaf.into()),
-            (Field::Rcx, subleaf.into()),
-            (Field::Xcr0, 1),
-            (Field::Xss, 0),
-        ];
-        let fields = match (leaf, subleaf) {
-            (0xd, 1) => fields.as_slice(),
-            (0xd, _) => fields.get(..3).unwrap_or_default(),
-            _ => fields.get(..2).unwrap_or_default(),
-        };
-        let answer = self.ask(code::CPUID, 0, 0, fields)?;
-        let register = |field| answer.get(field).map(|value| low_bits(value, Width::Dword));
-        Ok(Registers {
-            eax: register(Field::Rax)?,
-            ebx: register(Field::Rbx)?,
-            ecx: register(Field::Rcx)?,
-            edx: register(Field::Rdx)?,
-        })
-    }
 }
