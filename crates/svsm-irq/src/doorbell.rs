@@ -29,9 +29,8 @@
 //! The host may write anything at any time. All that comes of it is what a host can have anyway: interrupts that nobody
 //! sent, and interrupts that are lost.
 
-use core::sync::atomic::{AtomicU8, Ordering};
-
 use crate::Vector;
+use crate::sync::{AtomicU8, Ordering, const_fn};
 
 bitflags::bitflags! {
     /// What waits beside a vector.
@@ -53,9 +52,12 @@ pub struct DoorbellPage {
     vector: AtomicU8,
     flags: AtomicU8,
     no_eoi: AtomicU8,
+    // Loom's atomics have another size, and models another page.
+    #[cfg(not(loom))]
     reserved: [AtomicU8; 4093],
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<DoorbellPage>() == 4096);
 
 /// What stood in the place of the vector.
@@ -82,14 +84,17 @@ pub enum Ended {
 }
 
 impl DoorbellPage {
-    /// A page on which nothing waits.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            vector: AtomicU8::new(0),
-            flags: AtomicU8::new(0),
-            no_eoi: AtomicU8::new(0),
-            reserved: [const { AtomicU8::new(0) }; 4093],
+    const_fn! {
+        /// A page on which nothing waits.
+        #[must_use]
+        pub fn new() -> Self {
+            Self {
+                vector: AtomicU8::new(0),
+                flags: AtomicU8::new(0),
+                no_eoi: AtomicU8::new(0),
+                #[cfg(not(loom))]
+                reserved: [const { AtomicU8::new(0) }; 4093],
+            }
         }
     }
 
@@ -126,6 +131,23 @@ impl DoorbellPage {
         } else {
             Ended::WithEoi
         }
+    }
+}
+
+/// The host's side, for models.
+#[cfg(loom)]
+impl DoorbellPage {
+    /// Puts a vector into its place if that is free. Answers whether it was.
+    pub fn post(&self, vector: u8) -> bool {
+        self.vector
+            .compare_exchange(0, vector, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Rings. Answers whether #HV is raised for it: only if the last ring was answered.
+    pub fn ring(&self) -> bool {
+        let before = self.flags.fetch_or(Heard::RUNG.bits(), Ordering::AcqRel);
+        before & Heard::RUNG.bits() == 0
     }
 }
 

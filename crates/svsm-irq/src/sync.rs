@@ -4,7 +4,7 @@ cfg_if::cfg_if! {
     if #[cfg(loom)] {
         pub(crate) use loom::{
             hint::spin_loop,
-            sync::atomic::{AtomicBool, AtomicU64, Ordering},
+            sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
         };
 
         macro_rules! const_fn {
@@ -13,7 +13,7 @@ cfg_if::cfg_if! {
     } else {
         pub(crate) use core::{
             hint::spin_loop,
-            sync::atomic::{AtomicBool, AtomicU64, Ordering},
+            sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
         };
 
         macro_rules! const_fn {
