@@ -1,6 +1,8 @@
 //! The ACPI tables that a kernel needs where no firmware made any (ACPI 6.5): which processors there are, where interrupts
-//! go, and how to switch the machine off. The machine is a PC: an I/O APIC, and the power management ports of QEMU's q35.
+//! go, on which bus devices are, and how to switch the machine off. The machine is a PC: an I/O APIC, and the power management
+//! ports and PCI bus of QEMU's q35.
 
+use crate::dsdt;
 use crate::error::{Error, Result};
 
 /// Bytes that the tables may take.
@@ -32,7 +34,9 @@ pub fn build(out: &mut [u8], at: u64, apic_ids: &[u32]) -> Result<usize> {
         full: false,
     };
     let dsdt = at + writer.end as u64;
-    writer.table(b"DSDT", 2, |table| table.bytes(&S5));
+    writer.table(b"DSDT", 2, |table| {
+        dsdt::write(&mut |bytes| table.bytes(bytes));
+    });
     let fadt = at + writer.align();
     writer.table(b"FACP", 6, |table| describe_power(table, dsdt));
     let madt = at + writer.align();
@@ -49,11 +53,6 @@ pub fn build(out: &mut [u8], at: u64, apic_ids: &[u32]) -> Result<usize> {
     }
     Ok(end)
 }
-
-/// `Name (_S5_, Package () { 0, 0, 0, 0 })`: switching off is sleep type 0.
-const S5: [u8; 12] = [
-    0x08, b'_', b'S', b'5', b'_', 0x12, 0x06, 0x04, 0x00, 0x00, 0x00, 0x00,
-];
 
 struct Writer<'a> {
     out: &'a mut [u8],
@@ -241,7 +240,7 @@ mod tests {
             (0x600, 0x604, 0x608)
         );
         let dsdt = table(long(fadt, 40));
-        assert_eq!(&dsdt[36..], S5);
+        assert_eq!(dsdt[36..46], *b"\x08_S5_\x12\x06\x04\0\0");
         let madt = table(long(xsdt, 44));
         // Two processors with small ids, one with a large one, and what every PC has.
         assert_eq!(madt.len(), 44 + 8 + 8 + 16 + 12 + 10 + 10 + 6);
