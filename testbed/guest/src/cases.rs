@@ -1,6 +1,7 @@
 //! The guests, by name.
 
 mod cpu; // what a CPU shows of SVM, EFER and the APIC's mode
+mod edu; // what devices reach
 mod ending; // the ways to end
 mod memory; // what is where
 mod smp; // other CPUs, interrupts and sleep
@@ -54,6 +55,7 @@ pub fn run(name: &str) -> Result {
         "nmi-stop" => smp::nmi_stop(),
         "interrupt" => smp::interrupt(),
         "sleep" => smp::sleep(),
+        "dma" => edu::native(),
         "snp" => snp::all(),
         "snp-in-use" => snp::in_use(),
         "snp-bells" => snp::bells(),
@@ -63,6 +65,7 @@ pub fn run(name: &str) -> Result {
         "snp-levels" => snp::another_level(),
         "snp-cpus" => snp::other_cpus(),
         "snp-door" => snp::door(),
+        "snp-dma" => snp::devices(),
         "snp-figures" => snp::figures(),
         "snp-door-others" => snp::door_of_others(),
         "snp-private-access-to-shared" => snp::private_access_to_shared(),

@@ -128,6 +128,50 @@ pub fn cpus(rsdp: u64, memory: &impl HostMemory) -> Result<ApicIds, AcpiError> {
     if cpus.len == 0 { Err(bad) } else { Ok(cpus) }
 }
 
+/// The name that nobody has a use for: a table of the maker's own.
+pub const NOBODYS: [u8; 4] = *b"OEM0";
+
+/// The table that describes units for DMA remapping.
+pub const REMAPPING: [u8; 4] = *b"DMAR";
+
+/// Finds the registers of the first unit for DMA remapping, if there is one (Intel VT-d, revision 4.1, chapter 8).
+///
+/// QEMU has no more than one, which remaps what all PCI devices do; that the table names them one by one says no more.
+pub fn remapping(rsdp: u64, memory: &impl HostMemory) -> Option<Hpa> {
+    const UNIT: u64 = 0;
+    let (at, bytes) = find(rsdp, REMAPPING, memory).ok()?;
+    // The width of addresses and flags come before the list.
+    let mut offset = HEADER + 12;
+    while offset + 16 <= u64::from(bytes) {
+        let kind = word(at, offset, 2, memory)?;
+        let len = word(at, offset + 2, 2, memory)?;
+        if kind == UNIT {
+            return Hpa::new(word(at, offset + 8, 8, memory)?);
+        }
+        // A length of zero would be no end.
+        offset += len.max(4);
+    }
+    None
+}
+
+/// Makes a table one of which nobody knows what it says: what it describes is not for the guest.
+pub fn hide(rsdp: u64, signature: [u8; 4], memory: &mut impl HostMemory) -> Option<()> {
+    let (at, bytes) = find(rsdp, signature, memory).ok()?;
+    let body = u64::from(bytes) - HEADER;
+    memory.write(at, &NOBODYS).ok()?;
+    memory.zero(at.checked_add(HEADER)?, body).ok()?;
+    let sum_at = at.checked_add(9)?;
+    memory.write(sum_at, &[0]).ok()?;
+    let mut sum = 0_u8;
+    for offset in 0..HEADER {
+        let mut byte = [0];
+        read(at, offset, &mut byte, memory)?;
+        let [byte] = byte;
+        sum = sum.wrapping_add(byte);
+    }
+    memory.write(sum_at, &[sum.wrapping_neg()]).ok()
+}
+
 /// The address and length of the table with a signature.
 fn find(rsdp: u64, signature: [u8; 4], memory: &impl HostMemory) -> Result<(Hpa, u32), AcpiError> {
     let rsd = AcpiError::Missing(*b"RSD ");
@@ -220,6 +264,36 @@ mod tests {
         assert_eq!(found.as_slice(), ids);
         assert_eq!(found.with_first(2).unwrap().as_slice()[..4], [2, 0, 1, 3]);
         assert_eq!(found.with_first(7).unwrap_err(), AcpiError::NotListed(7));
+    }
+
+    /// A machine with a table of DMA remapping instead of that of CPUs.
+    fn remapped(unit: &[u8]) -> Ram {
+        let mut ram = machine(&[0]);
+        let bytes = u32::try_from(48 + unit.len()).unwrap();
+        ram.0[0x2000..0x2024].fill(0);
+        ram.0[0x2000..0x2004].copy_from_slice(b"DMAR");
+        ram.0[0x2004..0x2008].copy_from_slice(&bytes.to_le_bytes());
+        ram.0[0x2030..0x2030 + unit.len()].copy_from_slice(unit);
+        ram
+    }
+
+    #[test]
+    fn the_unit_is_found_and_hidden() {
+        // Something else; a unit; another.
+        let mut units = vec![1, 0, 8, 0, 1, 0, 0, 0];
+        units.extend([0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0]);
+        units.extend([0, 0, 16, 0, 1, 0, 0, 0, 0, 0x10, 0xd9, 0xfe, 0, 0, 0, 0]);
+        let mut ram = remapped(&units);
+        assert_eq!(remapping(0x100, &ram), Hpa::new(0xfed9_0000));
+        hide(0x100, REMAPPING, &mut ram).unwrap();
+        assert_eq!(remapping(0x100, &ram), None);
+        let table = &ram.0[0x2000..0x2030 + units.len()];
+        assert_eq!(table[..4], NOBODYS);
+        assert!(table[36..].iter().all(|byte| *byte == 0));
+        let sum = table.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+        assert_eq!(sum, 0);
+        assert_eq!(remapping(0x100, &machine(&[0])), None);
+        assert_eq!(remapping(0x100, &remapped(&[1; 40])), None);
     }
 
     #[test]

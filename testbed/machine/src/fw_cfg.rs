@@ -6,6 +6,7 @@
 
 mod transfer; // what the device would write by itself
 
+use crate::acpi;
 use crate::layout::GuestRam;
 use crate::personality::Hardware;
 
@@ -67,6 +68,8 @@ mod key {
     pub(super) const OLD_MAP: u16 = 0x8003;
 }
 
+/// A table further behind in its file is not found.
+const MOST_TABLES: u32 = 64 << 10;
 const MAX_FILES: usize = 64;
 const RECORD: usize = 64;
 const NAME: usize = 8;
@@ -96,6 +99,8 @@ enum Item {
     Directory,
     /// The guest's memory map.
     Map,
+    /// QEMU's ACPI tables.
+    Tables,
 }
 
 /// The device as a guest sees it. One for all CPUs.
@@ -108,6 +113,9 @@ pub struct FwCfg {
     files: [Record; MAX_FILES],
     count: usize,
     map_key: Option<u16>,
+    tables: File,
+    /// The first byte of a table that is not for the guest, and the one behind its last.
+    hidden: (u32, u32),
     kernel: File,
     initrd: File,
     command_line: File,
@@ -141,6 +149,8 @@ impl FwCfg {
             files: [[0; RECORD]; MAX_FILES],
             count: 0,
             map_key: None,
+            tables: File::default(),
+            hidden: (0, 0),
             kernel: File::default(),
             initrd: File::default(),
             command_line: File::default(),
@@ -169,7 +179,26 @@ impl FwCfg {
             let sectors = if sectors == 0 { 4 } else { sectors };
             self.setup = ((u32::from(sectors) + 1) * 512).min(self.kernel.bytes);
         }
+        self.hidden = self.remapping(hardware);
         self.select(0, hardware);
+    }
+
+    /// Where the ACPI tables describe the unit that keeps devices from memory: that is L0's.
+    fn remapping(&self, hardware: &mut impl Ports) -> (u32, u32) {
+        // The signature and the length, as the bytes go by.
+        let mut last = [0_u8; 8];
+        skip_to(self.tables, 0, hardware);
+        for end in 1..=self.tables.bytes.min(MOST_TABLES) {
+            last.rotate_left(1);
+            let [.., newest] = &mut last;
+            *newest = data(hardware);
+            let [s0, s1, s2, s3, l0, l1, l2, l3] = last;
+            let bytes = u32::from_le_bytes([l0, l1, l2, l3]);
+            if [s0, s1, s2, s3] == acpi::REMAPPING && (36..4096).contains(&bytes) && end >= 8 {
+                return (end - 8, end - 8 + bytes);
+            }
+        }
+        (0, 0)
     }
 
     /// Takes a file into the guest's directory, or keeps it from the guest.
@@ -193,6 +222,7 @@ impl FwCfg {
                     *to = from;
                 }
             }
+            b"etc/acpi/tables" => self.tables = file,
             b"opt/svsm/kernel" => return self.kernel = file,
             b"opt/svsm/initrd" => return self.initrd = file,
             b"opt/svsm/cmdline" => return self.command_line = file,
@@ -243,11 +273,13 @@ impl FwCfg {
             key::OLD_MAP => Item::Nothing,
             _ if key::PLACES.contains(&key) => Item::Nothing,
             _ if Some(key) == self.map_key => Item::Map,
+            _ if key == self.tables.key && self.tables.bytes > 0 => Item::Tables,
             _ => Item::Through,
         };
         match self.item {
             Item::Through => hardware.port_out(SELECTOR, 2, key.into()),
             Item::Part(file, from) => skip_to(file, from, hardware),
+            Item::Tables => skip_to(self.tables, 0, hardware),
             _ => {}
         }
     }
@@ -263,7 +295,7 @@ impl FwCfg {
     pub fn skip(&mut self, bytes: u32, hardware: &mut impl Ports) {
         match self.item {
             // QEMU's position is its own. Nothing that it has is longer.
-            Item::Through | Item::Part(..) => {
+            Item::Through | Item::Part(..) | Item::Tables => {
                 for _ in 0..bytes.min(Order::MOST) {
                     self.next(hardware);
                 }
@@ -284,6 +316,20 @@ impl FwCfg {
             Item::Word(bytes) => bytes.get(index).copied().unwrap_or(0),
             Item::Directory => self.directory_byte(index),
             Item::Map => self.map_byte(index),
+            Item::Tables => self.table_byte(at, data(hardware)),
+        }
+    }
+
+    /// A byte of QEMU's ACPI tables. One of them has another name for the guest, and says nothing; its sum is made by who
+    /// reads it.
+    fn table_byte(&self, at: u32, byte: u8) -> u8 {
+        let (start, end) = self.hidden;
+        if !(start..end).contains(&at) {
+            return byte;
+        }
+        match (at - start) as usize {
+            36.. => 0,
+            offset => acpi::NOBODYS.get(offset).copied().unwrap_or(byte),
         }
     }
 

@@ -8,6 +8,7 @@ pub mod cmdline; // what a run was asked to be
 pub mod debug; // a debugger of the guest
 pub mod deliver; // exceptions that L0 delivers itself
 pub mod devices; // the ports that L0 guards
+pub mod dma; // which memory devices reach
 pub mod ending; // how a run ends
 pub mod exit; // why a guest stopped
 pub mod fdt; // a device tree for the guest

@@ -1,6 +1,7 @@
 //! The guest's memory: which guest physical address is which of the machine's.
 
 use crate::addr::{Address, Gpa, GpaRange, Hpa, HpaRange, PAGE};
+use crate::dma::{self, Unit};
 use crate::layout::{GuestRam, Layout};
 use crate::loader::Backed;
 use crate::paging::{Flags, Levels, MapError, Tables};
@@ -86,7 +87,7 @@ impl GuestMap {
         ram.chain(self.pieces.iter().flatten().copied())
     }
 
-    /// Builds the nested page tables: memory, and the devices below 4 GiB at their places.
+    /// Builds the nested page tables: memory, and the devices below 4 GiB at their places, without the unit that is L0's.
     ///
     /// # Errors
     /// L0's part is too small.
@@ -94,11 +95,12 @@ impl GuestMap {
         &self,
         levels: Levels,
         own: &HpaRange,
+        unit: Option<Unit>,
         pool: &mut Pool,
         memory: &mut impl HostMemory,
     ) -> Result<Tables, MapError> {
         let tables = Tables::new(levels, pool, memory)?;
-        let mut taken = RangeSet::<Gpa, 72>::new();
+        let mut taken = RangeSet::<Gpa, 73>::new();
         let ram = self.ram.iter().map(|range| (range, range.start().as_u64()));
         let pieces = self
             .pieces
@@ -115,6 +117,9 @@ impl GuestMap {
         for (start, end) in hidden {
             let range = GpaRange::from_u64(start, end).ok_or(MapError::Unaligned)?;
             taken.insert(range).map_err(full)?;
+        }
+        if let Some(window) = unit.and_then(dma::window) {
+            taken.insert(window).map_err(full)?;
         }
         for (start, end) in [LEGACY, (self.low_end, FOUR_GIB)] {
             let Some(window) = GpaRange::from_u64(start, end) else {
@@ -242,8 +247,9 @@ mod tests {
             [1, 2, 3, 4]
         );
 
+        let unit = Unit::new(Hpa::new(0xfed9_0000).unwrap());
         let nested = guest_map
-            .nested(Levels::Five, &layout.own, &mut pool, &mut ram)
+            .nested(Levels::Five, &layout.own, Some(unit), &mut pool, &mut ram)
             .unwrap();
         let leaf = |at: u64| {
             nested
@@ -253,9 +259,11 @@ mod tests {
         };
         assert_eq!(leaf(1 << 39).unwrap(), (home.as_u64(), 1));
         assert_eq!(leaf(0xa_0000).unwrap(), (0xa_0000, 0));
-        assert_eq!(leaf(0xfec0_0000).unwrap().1, 1);
+        assert_eq!(leaf(0xfe80_0000).unwrap().1, 1);
         assert_ne!(leaf(0xffff_f000).unwrap().0, 0xffff_f000);
         assert_eq!(leaf(LOCAL_APIC.0), None);
+        assert_eq!(leaf(0xfed9_0000), None);
+        assert_eq!(leaf(0xfed9_1000).unwrap().0, 0xfed9_1000);
         assert_eq!(leaf(layout.own.start().as_u64()), None);
         assert_eq!(leaf(1 << 40), None);
 

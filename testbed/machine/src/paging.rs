@@ -1,6 +1,6 @@
-//! Page tables: the builder behind L0's own tables and behind nested ones.
+//! Page tables: the builder behind L0's own tables, behind nested ones, and behind those of devices.
 //!
-//! Both have the same format; nested tables demand the user bit everywhere. With
+//! All have the same format; nested tables demand the user bit everywhere. With
 //! LA57 on, nested tables have five levels too, and only then does TCG look at
 //! guest physical address bits 48 to 51, where a C-bit may be.
 
@@ -11,7 +11,8 @@ use bitflags::bitflags;
 use core::fmt;
 
 const ENTRIES: u64 = 512;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// The bits of an entry that are an address.
+pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 bitflags! {
     /// The bits of a page-table entry beside its address.
@@ -298,7 +299,8 @@ fn target(entry: u64) -> Result<Hpa, MapError> {
     Hpa::new(entry & ADDRESS).ok_or(MapError::Unreachable(Hpa::ZERO))
 }
 
-fn new_table(pool: &mut Pool, memory: &mut impl HostMemory) -> Result<Hpa, MapError> {
+/// A page of zeros.
+pub(crate) fn new_table(pool: &mut Pool, memory: &mut impl HostMemory) -> Result<Hpa, MapError> {
     let table = pool.take(PAGE, PAGE).ok_or(MapError::OutOfMemory)?.start();
     memory.zero(table, PAGE)?;
     Ok(table)

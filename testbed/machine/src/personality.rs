@@ -182,6 +182,8 @@ pub(crate) mod fake {
         pub(crate) out: Vec<(u16, u8, u32)>,
         pub(crate) apic: [u64; 64],
         pub(crate) devices: Vec<(u64, u8, u64)>,
+        /// What registers of devices say, by their addresses.
+        pub(crate) registers: std::collections::BTreeMap<u64, u64>,
         pub(crate) floats: FloatArea,
         pub(crate) tsc_aux: u32,
         pub(crate) reports: Vec<String>,
@@ -195,6 +197,7 @@ pub(crate) mod fake {
                 out: Vec::new(),
                 apic: [0; 64],
                 devices: Vec::new(),
+                registers: std::collections::BTreeMap::new(),
                 floats: FloatArea::ZERO,
                 tsc_aux: 0,
                 reports: Vec::new(),
@@ -238,7 +241,8 @@ pub(crate) mod fake {
         }
 
         fn device_read(&mut self, at: Hpa, size: u8) -> u64 {
-            at.as_u64() << 8 | u64::from(size)
+            let value = self.registers.get(&at.as_u64()).copied();
+            value.unwrap_or(at.as_u64() << 8 | u64::from(size))
         }
 
         fn device_write(&mut self, at: Hpa, size: u8, value: u64) {

@@ -5,6 +5,7 @@
 
 use crate::addr::HpaRange;
 use crate::board::{Board, LEVELS, Operation, Slot};
+use crate::dma::Refused;
 use crate::ending::Ending;
 use crate::exit::Reason;
 use crate::liar::Effect;
@@ -37,6 +38,8 @@ pub struct Start<'a> {
     pub backed: u64,
     /// The launch digest, where the platform measures.
     pub digest: Option<&'a [u8]>,
+    /// Whether something stands between devices and memory.
+    pub remaps: bool,
     /// The time-stamp counter.
     pub tsc: u64,
 }
@@ -84,6 +87,7 @@ pub fn start(out: &mut impl Write, start: &Start<'_>) -> fmt::Result {
         pages,
         backed,
         digest,
+        remaps,
         tsc,
     } = start;
     let PageCounts {
@@ -124,7 +128,26 @@ pub fn start(out: &mut impl Write, start: &Start<'_>) -> fmt::Result {
         }
         out.write_str("\",")?;
     }
-    writeln!(out, r#""tsc":{tsc}}}"#)
+    writeln!(out, r#""dma_checked":{remaps},"tsc":{tsc}}}"#)
+}
+
+/// The `dma-refused` line.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusedDma(
+    /// What was refused.
+    pub Refused,
+);
+
+impl fmt::Display for RefusedDma {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refused { device, gpa, write } = self.0;
+        let (bus, slot, function) = (device >> 8, device >> 3 & 0x1f, device & 7);
+        let access = if write { "write" } else { "read" };
+        write!(
+            f,
+            r#"{{"event":"dma-refused","device":"{bus:02x}:{slot:02x}.{function}","gpa":"{gpa:#x}","access":"{access}"}}"#
+        )
+    }
 }
 
 /// The `load-error` line.
@@ -192,7 +215,7 @@ pub fn verdict(out: &mut impl Write, verdict: &Verdict<'_>) -> fmt::Result {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn counters(out: &mut impl Write, board: &Board) -> fmt::Result {
+pub fn counters(out: &mut impl Write, board: &Board, refused: Option<u64>) -> fmt::Result {
     out.write_str(r#"{"event":"counters","cpus":["#)?;
     for (index, slot) in board.slots().enumerate() {
         let comma = if index == 0 { "" } else { "," };
@@ -221,7 +244,11 @@ pub fn counters(out: &mut impl Write, board: &Board) -> fmt::Result {
             load(&slot.counters.guest_ticks)
         )?;
     }
-    writeln!(out, "]}}")
+    out.write_char(']')?;
+    if let Some(refused) = refused {
+        write!(out, r#","dma":{{"refused":{refused}}}"#)?;
+    }
+    writeln!(out, "}}")
 }
 
 /// The exits of each level that made any, and what was done for the guest.
@@ -468,11 +495,13 @@ mod tests {
             },
             backed: 0,
             digest: Some(&[0x12, 0xab]),
+            remaps: true,
             tsc: 5,
         };
         start(&mut line, &value).unwrap();
         assert_eq!(parse(&line)["image"]["pages"]["data"], 3);
         assert_eq!(parse(&line)["digest"], "12ab");
+        assert_eq!(parse(&line)["dma_checked"], true);
 
         line.clear();
         let error = LoadError {
@@ -492,7 +521,7 @@ mod tests {
         board.slot(1).unwrap().count_exit(Reason::Cpuid, None);
         let slot = board.slot(1).unwrap();
         slot.counters.count(Operation::Pvalidate, 3);
-        counters(&mut line, &board).unwrap();
+        counters(&mut line, &board, Some(4)).unwrap();
         let value = parse(&line);
         assert_eq!(value["cpus"][1]["exits"]["msr"], 1);
         assert_eq!(value["cpus"][1]["apic_id"], 7);
@@ -500,6 +529,16 @@ mod tests {
         assert_eq!(value["cpus"][1]["by_vmpl"]["2"]["msr"], 1);
         assert_eq!(value["cpus"][0]["by_vmpl"], serde_json::json!({}));
         assert_eq!(value["cpus"][1]["operations"]["pvalidate"], 3);
+        assert_eq!(value["dma"]["refused"], 4);
+
+        let refused = RefusedDma(Refused {
+            device: 0x1fb,
+            gpa: 0x5000,
+            write: true,
+        });
+        let value = parse(&format!("{refused}\n"));
+        assert_eq!(value["device"], "01:1f.3");
+        assert_eq!(value["access"], "write");
     }
 
     #[test]

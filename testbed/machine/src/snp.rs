@@ -339,7 +339,8 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
                 }
             }
             Answer::Share => {
-                let shared = self.share(self.shared.encryption.place(gpa).gpa, &mut owned);
+                let page = self.shared.encryption.place(gpa).gpa;
+                let shared = self.share(page, &mut owned, hardware);
                 drop(owned);
                 match shared {
                     Some(stale) => {

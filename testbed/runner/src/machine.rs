@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::FaultEvent;
-use crate::trace::{ExitEvent, PagesEvent};
+use crate::trace::{ExitEvent, PagesEvent, RefusedDma};
 
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +32,9 @@ pub enum Event {
     /// Pages of the guest, if they are reported.
     #[serde(rename = "rmp")]
     Pages(PagesEvent),
+    /// A device was kept from memory.
+    #[serde(rename = "dma-refused")]
+    RefusedDma(RefusedDma),
     /// Any other event.
     #[serde(untagged)]
     Other(Map<String, Value>),
@@ -293,6 +296,9 @@ impl Event {
                 Ok(Self::Exit(Box::new(exit)))
             }
             Some("rmp") => Ok(Self::Pages(serde_json::from_value(Value::Object(fields))?)),
+            Some("dma-refused") => Ok(Self::RefusedDma(serde_json::from_value(Value::Object(
+                fields,
+            ))?)),
             Some("fault") => {
                 let fault = serde_json::from_value(Value::Object(fields))?;
                 Ok(Self::Fault(Box::new(fault)))

@@ -198,6 +198,9 @@ pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
             add(&["-chardev", "file,id=report,path=/dev/fd/0,append=on"]);
             add(&["-serial", "chardev:report"]);
             add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+            // By this the software machine keeps devices from memory, and virtio devices do not go past it. Interrupts do.
+            add(&["-device", "intel-iommu,intremap=off,aw-bits=48"]);
+            add(&["-global", "virtio-device.iommu_platform=on"]);
             let mut line = format!("memory={memory} platform={}", settings.platform);
             if let Some(port) = settings.gdb {
                 let at = format!("host=127.0.0.1,port={port},server=on,wait=off,nodelay=on");
@@ -403,6 +406,14 @@ mod tests {
         ] {
             assert!(line.contains(word), "{word} in {line}");
         }
+    }
+
+    #[test]
+    fn what_devices_do_is_checked() {
+        let line = joined(&settings(Machine::L0));
+        let word = "-device intel-iommu,intremap=off,aw-bits=48 -global virtio-device.iommu_platform=on";
+        assert!(line.contains(word), "{line}");
+        assert!(!joined(&settings(Machine::Bare)).contains("iommu"));
     }
 
     #[test]

@@ -302,7 +302,7 @@ impl<'a> Watch<'a> {
             Event::Pages(event) => self.pages.take(event),
             // There are too many of them to keep.
             Event::Exit(_) => {}
-            other @ Event::Other(_) => {
+            other @ (Event::RefusedDma(_) | Event::Other(_)) => {
                 if self.events.len() >= Outcome::MAX_EVENTS {
                     self.events.pop_front();
                 }

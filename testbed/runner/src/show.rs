@@ -59,6 +59,10 @@ impl<W: Write> Printer<W> {
                 let text = text_exit(exit, self.coloured);
                 self.out.write_all(text.as_bytes())?;
             }
+            (Format::Text, Progress::Machine(MachineEvent::RefusedDma(refused))) => {
+                let word = paint("DMA  ", YELLOW, self.coloured);
+                writeln!(self.out, "{:25}{word} {refused}", "")?;
+            }
             (Format::Json, Progress::Line(line)) => self.json("log", line)?,
             (Format::Json, Progress::Machine(event)) => self.json("machine", event)?,
             _ => return Ok(()),

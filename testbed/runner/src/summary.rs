@@ -55,6 +55,9 @@ impl fmt::Display for Summary<'_> {
                 writeln!(f, "{title:34} {count}")?;
             }
         }
+        if let Some(refused @ 1..) = counters.value("dma.refused") {
+            writeln!(f, "{:34} {refused} or more", "refused accesses of devices")?;
+        }
         Ok(())
     }
 }
@@ -91,7 +94,8 @@ mod tests {
             .push(event(r#"{"event":"start","digest":"abcd"}"#));
         let counters = r#"{"event":"counters","cpus":[
             {"exits":{"cpuid":3,"msr":4},"by_vmpl":{"0":{"msr":4},"2":{"cpuid":3}},"operations":{"pvalidate":7}},
-            {"exits":{"cpuid":2},"by_vmpl":{"2":{"cpuid":2}},"operations":{"pvalidate":1,"calls":0}}]}"#;
+            {"exits":{"cpuid":2},"by_vmpl":{"2":{"cpuid":2}},"operations":{"pvalidate":1,"calls":0}}],
+            "dma":{"refused":2}}"#;
         let MachineEvent::Counters { counters } = event(&counters.replace('\n', "")) else {
             panic!("not counters")
         };
@@ -110,6 +114,7 @@ mod tests {
         assert_eq!(line("from VMPL0"), Some("4 (4 msr)"));
         assert_eq!(line("from VMPL2"), Some("5 (5 cpuid)"));
         assert_eq!(line("PVALIDATE"), Some("8"));
-        assert_eq!(lines.len(), 5, "{table}");
+        assert_eq!(line("refused accesses of devices"), Some("2 or more"));
+        assert_eq!(lines.len(), 6, "{table}");
     }
 }

@@ -46,6 +46,33 @@ pub struct ExitEvent {
     pub instruction: Option<Instruction>,
 }
 
+/// An access of a device to memory that it does not reach: private memory of the guest, or none of the guest's.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RefusedDma {
+    /// The device on its bus, as `00:01.0`.
+    pub device: String,
+    /// The page that it wanted.
+    #[serde(deserialize_with = "hex", serialize_with = "to_hex")]
+    pub gpa: u64,
+    /// `read` or `write`.
+    pub access: String,
+}
+
+impl fmt::Display for RefusedDma {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            device,
+            gpa,
+            access,
+        } = self;
+        write!(
+            f,
+            "device {device} may not {access} guest physical address {gpa:#x}"
+        )
+    }
+}
+
 /// A request to the host.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]

@@ -25,6 +25,21 @@ pub fn in8(port: u16) -> u8 {
     value
 }
 
+/// OUT of a word of 32 bits.
+pub fn out32(port: u16, value: u32) {
+    // SAFETY: as above.
+    unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack)) };
+}
+
+/// IN of a word of 32 bits.
+#[must_use]
+pub fn in32(port: u16) -> u32 {
+    let value;
+    // SAFETY: as above.
+    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nostack)) };
+    value
+}
+
 /// RDMSR of an MSR that exists.
 #[must_use]
 pub fn rdmsr(msr: u32) -> u64 {

@@ -1,5 +1,6 @@
 //! SEV-SNP, a clause of its specifications each: what the architecture and the host promise a guest at VMPL0.
 
+mod dma; // what devices reach
 mod door; // restricted injection
 mod figures; // what things cost
 mod levels; // several levels, and other CPUs
@@ -53,6 +54,7 @@ fn try_all(groups: &[&[Clause]]) -> Result {
     check("clauses failed", failures, 0)
 }
 
+pub(super) use dma::devices;
 pub(super) use door::{door, door_of_others};
 pub(super) use figures::figures;
 pub(super) use levels::{

@@ -72,6 +72,21 @@ fn a_guest_that_spins_is_stopped() {
 }
 
 #[test]
+fn devices_do_not_reach_l0() {
+    let edu = |run: Run| run.qemu_arg("-device").qemu_arg("edu").expect("dma: ok");
+    let Some(outcome) = run("dma", Mode::Long, edu) else {
+        return;
+    };
+    assert!(
+        outcome.verdict.is_passed(),
+        "{:?}\n{:?}",
+        outcome.verdict,
+        outcome.log
+    );
+    assert!(outcome.counters.value("dma.refused") >= Some(1));
+}
+
+#[test]
 fn l0_is_out_of_sight() {
     for name in ["report-ports", "svm-hidden", "efer", "x2apic"] {
         passes(name, 1);

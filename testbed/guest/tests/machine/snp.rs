@@ -39,6 +39,22 @@ fn the_clauses_of_sev_snp_hold() {
 }
 
 #[test]
+fn devices_reach_what_is_shared_and_nothing_else() {
+    let Some(outcome) = passes_snp("snp-dma", |run| run.qemu_arg("-device").qemu_arg("edu")) else {
+        return;
+    };
+    // The page of the first clause that is refused something, and the keys.
+    for (at, wanted) in [(0x2e0_3000, "write"), (0x1000, "read")] {
+        let is_told = outcome.events.iter().any(|event| {
+            matches!(event, MachineEvent::RefusedDma(refused)
+                if refused.gpa == at && refused.access == wanted)
+        });
+        assert!(is_told, "{at:#x}: {:?}", outcome.events);
+    }
+    assert!(outcome.counters.value("dma.refused") >= Some(8));
+}
+
+#[test]
 fn virtual_cpus_are_created_on_other_cpus() {
     for cpus in [2, 4] {
         let Some(outcome) = run_snp("snp-cpus", |run| run.cpus(cpus).expect("snp-cpus: ok")) else {

@@ -45,6 +45,6 @@ pub(super) fn verdict(out: &mut Console, ending: Ending, local: Option<&'static 
     };
     let _ = report::verdict(out, &verdict);
     if let Some(board) = board {
-        let _ = report::counters(out, board);
+        let _ = report::counters(out, board, None);
     }
 }

@@ -16,6 +16,7 @@ use crate::board::{Board, State};
 use crate::cmdline::{Options, Platform, Trace};
 use crate::debug::{Debugger, Seat as DebugSeat};
 use crate::devices;
+use crate::dma::{self, Reach, Remapping, Unit, UnitError, Watch};
 use crate::ending::Ending;
 use crate::fw_cfg::FwCfg;
 use crate::layout::Layout;
@@ -60,6 +61,8 @@ pub(super) struct Site {
     pub(super) trace: Trace,
     /// Whether pages are reported at the end.
     pub(super) rmp: bool,
+    /// Who looks for what devices were refused, if something stands between them and memory.
+    pub(super) dma: Option<Watch>,
     /// A debugger of the guest, if one was asked for.
     pub(super) debugger: Option<Debugger<'static>>,
     nested: Hpa,
@@ -99,6 +102,8 @@ pub(super) enum BootError {
     Boundary,
     /// Page tables.
     Map(MapError),
+    /// What stands between devices and memory.
+    Unit(UnitError),
 }
 
 impl fmt::Display for BootError {
@@ -113,7 +118,14 @@ impl fmt::Display for BootError {
             Self::NoCpuForDebugger => f.write_str("a debugger takes one more CPU (-smp)"),
             Self::Boundary => f.write_str("the virtual top of memory is no power of two"),
             Self::Map(error) => error.fmt(f),
+            Self::Unit(error) => error.fmt(f),
         }
+    }
+}
+
+impl From<UnitError> for BootError {
+    fn from(error: UnitError) -> Self {
+        Self::Unit(error)
     }
 }
 
@@ -142,6 +154,12 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
         Levels::Four
     };
 
+    let unit = acpi::remapping(given.rsdp, &memory).map(Unit::new);
+    if unit.is_some() {
+        // It is L0's.
+        or_end(acpi::hide(given.rsdp, acpi::REMAPPING, &mut memory).ok_or(BootError::Memory));
+    }
+
     let (ids, watch) = or_end(guests(cpus.as_slice(), options.gdb));
     let mut pool = Pool::new(layout.own, given.image);
     let own = or_end(OwnTables::new(
@@ -166,6 +184,7 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
             refuse(&LoadError { offset: 0, reason }, &mut console)
         }
     };
+    let remapping = or_end(remapping(unit, &mut pool, &mut memory));
     let snp = match options.platform {
         Platform::Native => None,
         Platform::Snp => Some(or_end(snp(
@@ -174,10 +193,14 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
             ids.len(),
             &map,
             levels,
+            remapping,
             &layout,
             &mut pool,
         ))),
     };
+    if let (Some(remapping), None) = (remapping, &snp) {
+        or_end(remapping.reach.open_all(&map, &mut pool, &mut memory));
+    }
     let debugger = watch.map(|id| {
         let seats = fill(ids.len(), || Lock::new(DebugSeat::new()), &mut pool);
         or_end(
@@ -191,6 +214,7 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
         map,
         snp,
         debugger,
+        unit,
         &options,
         levels,
         &layout,
@@ -206,12 +230,15 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
         mmio: or_end(GpaRange::from_u64(layout.low_end, FOUR_GIB).ok_or(BootError::Memory)),
         command_line: options.guest,
     };
-    let mut guest = Guest::new(&site.map, &mut memory);
     let begun = match &site.snp {
         None => plan
-            .apply(&facts, &mut guest, &mut NoLaunch)
+            .apply(
+                &facts,
+                &mut Guest::new(&site.map, &mut memory),
+                &mut NoLaunch,
+            )
             .map(|context| (context, None)),
-        Some(shared) => launch(&mut plan, &facts, shared, &mut guest)
+        Some(shared) => launch(&mut plan, &facts, shared, &mut memory)
             .map(|(context, digest)| (context, Some(digest))),
     };
     let (context, digest) = match begun {
@@ -228,6 +255,7 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
         pages: plan.pages(),
         backed: plan.backed().len_bytes(),
         digest: digest.as_ref().map(|digest| &digest.0[..]),
+        remaps: unit.is_some(),
         tsc: insn::rdtsc(),
     };
     // A console that fails cannot be told anywhere.
@@ -315,6 +343,20 @@ fn image_file(
     Ok(unsafe { core::slice::from_raw_parts(start, len) })
 }
 
+/// Keeps devices from all memory, with what QEMU has for it. Who starts QEMU may leave that out: then they reach everything.
+fn remapping(
+    unit: Option<Unit>,
+    pool: &mut Pool,
+    memory: &mut DirectMap,
+) -> Result<Option<Remapping>, BootError> {
+    let Some(unit) = unit else {
+        return Ok(None);
+    };
+    let reach = Reach::new(pool, memory)?;
+    unit.start(&reach, &mut insn::Bare)?;
+    Ok(Some(Remapping { unit, reach }))
+}
+
 /// What the CPUs of an SNP guest share, with memory for the reverse map table and for nested tables.
 fn snp(
     area: Option<&[u8]>,
@@ -322,6 +364,7 @@ fn snp(
     cpus: usize,
     map: &GuestMap,
     levels: Levels,
+    remapping: Option<Remapping>,
     layout: &Layout,
     pool: &mut Pool,
 ) -> Result<Shared<'static>, BootError> {
@@ -331,13 +374,19 @@ fn snp(
     let count = usize::try_from(pages).map_err(|_| BootError::Memory)?;
     let entries = filled(count, Entry::HYPERVISOR, pool).ok_or(BootError::Memory)?;
     let seats = filled(cpus, Seat::EMPTY, pool).ok_or(BootError::Memory)?;
-    // A page of tables maps 2 MiB. Private and shared names, of three levels.
-    let tables = 6 * layout.memory.div_ceil(512) + (4 << 20);
+    // A page of tables maps 2 MiB. Private and shared names, of three levels; and what devices reach.
+    let tables = 7 * layout.memory.div_ceil(512) + (4 << 20);
     let tables = pool
         .take(tables.next_multiple_of(PAGE), PAGE)
         .ok_or(BootError::Memory)?;
     let nothing = HpaRange::from_u64(0, 0).ok_or(BootError::Memory)?;
-    let owned = Ownership::new(entries, seats, levels, Pool::new(tables, nothing));
+    let owned = Ownership::new(
+        entries,
+        seats,
+        levels,
+        remapping,
+        Pool::new(tables, nothing),
+    );
     // The first save area says how all of the guest says "private".
     let area = area.and_then(|bytes| <&Area>::try_from(bytes).ok());
     let vtom = area.and_then(|area| vmsa::facts(area).vtom);
@@ -358,6 +407,7 @@ fn snp(
         map: *map,
         encryption,
         low_end: layout.low_end,
+        hidden: remapping.and_then(|remapping| dma::window(remapping.unit)),
         rules,
         fw_cfg: Lock::new(FwCfg::new(&layout.guest, cpus, &mut insn::Bare)),
         state: Lock::new(owned),
@@ -396,15 +446,27 @@ fn launch(
     plan: &mut Plan<'_>,
     facts: &Facts<'_>,
     shared: &Shared<'_>,
-    guest: &mut Guest<'_, DirectMap>,
+    memory: &mut DirectMap,
 ) -> Result<(Context, Measurement), LoadError> {
     let fail = |reason| LoadError { offset: 0, reason };
     let mut owned = shared.state.lock();
     let mut hardware = insn::Bare;
     let mut launcher =
         Launcher::new(&mut owned, &shared.map, &mut hardware, plan.policy()).map_err(fail)?;
-    let context = plan.apply(facts, guest, &mut launcher)?;
+    let mut guest = Guest::new(&shared.map, memory);
+    let context = plan.apply(facts, &mut guest, &mut launcher)?;
     let digest = launcher.finish(plan.id_block()).map_err(fail)?;
+    let Ownership {
+        rmp,
+        pool,
+        remapping,
+        ..
+    } = &mut *owned;
+    if let Some(Remapping { reach, .. }) = remapping {
+        reach
+            .open_shared(&shared.map, rmp, pool, memory)
+            .map_err(|_| fail(Reason::NoMemory(0)))?;
+    }
     if let (Context::Snp(gpa), Some(seat)) = (&context, owned.seats.first_mut()) {
         let resident = Resident::new(gpa.as_u64(), snp::first_ghcb());
         seat.place(Vmpl::VMPL0, Some(resident));
@@ -419,13 +481,14 @@ fn site(
     map: GuestMap,
     snp: Option<Shared<'static>>,
     debugger: Option<Debugger<'static>>,
+    unit: Option<Unit>,
     options: &Options<'_>,
     levels: Levels,
     layout: &Layout,
     pool: &mut Pool,
     memory: &mut DirectMap,
 ) -> Result<&'static Site, BootError> {
-    let nested = map.nested(levels, &layout.own, pool, memory)?.root();
+    let nested = map.nested(levels, &layout.own, unit, pool, memory)?.root();
     let iopm = pool.take(IO_BYTES as u64, PAGE).ok_or(BootError::Memory)?;
     let msrpm = pool.take(MSR_BYTES as u64, PAGE).ok_or(BootError::Memory)?;
     let io = DirectMap::object::<[u8; IO_BYTES]>(iopm).ok_or(BootError::Memory)?;
@@ -455,6 +518,7 @@ fn site(
         liar: Lock::new(options.liar()),
         trace: options.trace,
         rmp: options.rmp,
+        dma: unit.map(Watch::new),
         debugger,
         nested,
         iopm: iopm.start(),

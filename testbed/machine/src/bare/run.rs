@@ -15,6 +15,7 @@ use super::machine::Site;
 use super::trap;
 use crate::board::{Mail, Slot, State};
 use crate::cmdline::Trace;
+use crate::dma::Watch;
 use crate::ending::Ending;
 use crate::exit::{Exit, Reason};
 use crate::icr;
@@ -22,7 +23,7 @@ use crate::loader::Context;
 use crate::memory::Guest;
 use crate::native::Native;
 use crate::personality::{Hardware as _, Next, Personality};
-use crate::report::{self, GuestState, Traced, Verdict};
+use crate::report::{self, GuestState, RefusedDma, Traced, Verdict};
 use crate::snp::Snp;
 use crate::snp::pages;
 use crate::vcpu::Vcpu;
@@ -258,6 +259,7 @@ impl<P: Personality> Runner<'_, '_, P> {
             dr6: self.vcpu.vmcb.save.dr6,
         };
         self.slot.count_exit(seen.reason, seen.level);
+        self.look_for_refused_dma(seen.tsc);
         match exit {
             Exit::Nmi => {
                 if !self.answer_bell() {
@@ -288,6 +290,13 @@ impl<P: Personality> Runner<'_, '_, P> {
                     Next::End(ending) => self.end(ending),
                 }
             }
+        }
+    }
+
+    /// Reports what devices were refused, now and then.
+    fn look_for_refused_dma(&self, now: u64) {
+        if let Some(watch) = self.site.dma.as_ref().filter(|watch| watch.is_due(now)) {
+            report_refused(watch);
         }
     }
 
@@ -469,6 +478,9 @@ impl<P: Personality> Runner<'_, '_, P> {
     }
 
     fn report(&self, ending: Ending) {
+        if let Some(watch) = &self.site.dma {
+            report_refused(watch);
+        }
         let mut out = Console::new();
         // SAFETY: the map is in place, and only guest memory is read.
         let mut memory = unsafe { DirectMap::new() };
@@ -490,7 +502,8 @@ impl<P: Personality> Runner<'_, '_, P> {
         };
         // A console that fails cannot be told anywhere.
         let _ = report::verdict(&mut out, &verdict);
-        let _ = report::counters(&mut out, &self.site.board);
+        let refused = self.site.dma.as_ref().map(Watch::refused);
+        let _ = report::counters(&mut out, &self.site.board, refused);
         if let (true, Some(shared)) = (self.site.rmp, &self.site.snp) {
             let _ = pages::write(&mut out, "end", shared);
         }
@@ -499,5 +512,18 @@ impl<P: Personality> Runner<'_, '_, P> {
     fn park(&self) -> ! {
         self.slot.stop();
         insn::stop()
+    }
+}
+
+/// Reports what devices were refused since somebody last looked.
+fn report_refused(watch: &Watch) {
+    // One that goes on without end waits for the next look.
+    for _ in 0..8 {
+        let Some(refused) = watch.unit.refused(&mut Bare) else {
+            return;
+        };
+        if watch.count() {
+            Bare.report(&RefusedDma(refused));
+        }
     }
 }

@@ -158,6 +158,29 @@ fn the_kernel_is_what_the_host_has_for_the_guest() {
 }
 
 #[test]
+fn the_unit_that_keeps_devices_from_memory_is_not_in_the_tables() {
+    let mut file = b"FACS\x40\0\0\0".to_vec();
+    file.resize(0x40, 1);
+    file.extend(b"DMAR\x30\0\0\0\x01\0BOCHS BXPC    ");
+    file.resize(0x70, 2);
+    file.extend(b"WAET\x28\0\0\0");
+    let mut qemu = Qemu::new(&[(0x2a, "etc/acpi/tables", &file)]);
+    let mut device = device(&mut qemu);
+    let got: [u8; 0x78] = read(&mut device, &mut qemu, 0x2a);
+    assert_eq!(got[..0x40], file[..0x40]);
+    assert_eq!(got[0x40..0x44], acpi::NOBODYS);
+    assert_eq!(got[0x44..0x64], file[0x44..0x64]);
+    assert_eq!(got[0x64..0x70], [0; 12]);
+    assert_eq!(got[0x70..], file[0x70..]);
+    // Without such a table, all is as it is.
+    file[0x40] = b'X';
+    qemu = Qemu::new(&[(0x2a, "etc/acpi/tables", &file)]);
+    device = self::device(&mut qemu);
+    let got: [u8; 0x78] = read(&mut device, &mut qemu, 0x2a);
+    assert_eq!(got[..], file[..]);
+}
+
+#[test]
 fn transfers_are_described_in_big_endian() {
     let mut qemu = qemu();
     let mut device = device(&mut qemu);

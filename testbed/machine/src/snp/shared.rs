@@ -2,16 +2,18 @@
 
 use super::nested::{Encryption, Nested};
 use super::vmsa::Area;
-use crate::addr::{Gpa, Hpa};
+use crate::addr::{Address, Gpa, GpaRange, Hpa};
+use crate::dma::Remapping;
 use crate::fw_cfg::FwCfg;
 use crate::lock::Lock;
 use crate::memory::GuestMap;
 use crate::paging::{Levels, MapError};
+use crate::personality::Hardware;
 use crate::phys::{HostMemory, Unreachable};
 use crate::pool::Pool;
 use svsm_sim::doorbell::Doorbell;
 use svsm_sim::launch::Guest;
-use svsm_sim::rmp::{Entry, PageSize, Rmp, State, Vmpl};
+use svsm_sim::rmp::{Entry, NewState, PageSize, Rmp, State, Vmpl};
 
 /// The guest's number; there is one guest.
 pub const ASID: u32 = 1;
@@ -28,6 +30,8 @@ pub struct Shared<'m> {
     pub encryption: Encryption,
     /// Where RAM below 4 GiB ends and devices begin.
     pub low_end: u64,
+    /// Where among them a guest finds nothing: a device that is L0's.
+    pub hidden: Option<GpaRange>,
     /// What this machine does that others need not.
     pub rules: Rules,
     /// What the host tells the guest's firmware.
@@ -52,7 +56,9 @@ pub struct Ownership<'m> {
     pub rmp: Rmp<'m>,
     /// The nested tables.
     pub nested: Nested,
-    /// Memory for more of them.
+    /// What devices reach, if something stands between them and memory.
+    pub remapping: Option<Remapping>,
+    /// Memory for more tables of both.
     pub pool: Pool,
     /// The guest as the security processor knows it.
     pub guest: Guest,
@@ -201,15 +207,50 @@ impl<'m> Ownership<'m> {
         entries: &'m mut [Entry],
         seats: &'m mut [Seat],
         levels: Levels,
+        remapping: Option<Remapping>,
         pool: Pool,
     ) -> Self {
         Self {
             rmp: Rmp::new(entries),
             nested: Nested::new(levels),
+            remapping,
             pool,
             guest: Guest::new(),
             seats,
         }
+    }
+
+    /// Gives a page to the guest or to the host (`RMPUPDATE`); it holds noise afterwards. Once this is over, neither a device nor
+    /// this CPU reaches it as it was. Says whether another CPU may.
+    ///
+    /// Whatever changes hands while the guest runs does so here, and only here. `None`: it cannot be.
+    pub fn assign(
+        &mut self,
+        gpa: u64,
+        home: Hpa,
+        new: NewState,
+        encryption: Encryption,
+        memory: &mut impl HostMemory,
+        hardware: &mut impl Hardware,
+    ) -> Option<bool> {
+        let (size, is_hosts) = (new.size, !new.assigned);
+        self.rmp.rmpupdate(home.as_u64(), new).ok()?;
+        let known = self.forget(gpa, size, encryption, memory).ok()?;
+        // What a device writes as long as it may is not to stay, and what it writes as soon as it may is.
+        if is_hosts {
+            scramble(home, size, memory)?;
+        }
+        if let Some(Remapping { unit, reach }) = self.remapping {
+            let pool = &mut self.pool;
+            let gone = reach.follow(gpa, home, size, &self.rmp, pool, memory);
+            if gone.ok()? {
+                unit.forget(gpa, size, hardware).ok()?;
+            }
+        }
+        if !is_hosts {
+            scramble(home, size, memory)?;
+        }
+        Some(known)
     }
 
     /// Takes a page out of the nested tables after its entry changed. Says whether a CPU may still know it.
@@ -225,6 +266,15 @@ impl<'m> Ownership<'m> {
     ) -> Result<bool, MapError> {
         self.nested.forget(gpa, size, encryption, memory)
     }
+}
+
+/// What was written under one key is noise under another.
+fn scramble(home: Hpa, size: PageSize, memory: &mut impl HostMemory) -> Option<()> {
+    let noise = [0xa7; 4096];
+    for offset in (0..size.bytes()).step_by(4096) {
+        memory.write(home.checked_add(offset)?, &noise).ok()?;
+    }
+    Some(())
 }
 
 /// A save area in the guest's memory.

@@ -19,6 +19,20 @@ fn verdicts_carry_registers() {
 }
 
 #[test]
+fn refused_accesses_of_devices_are_told_in_words() {
+    let line = r#"{"event":"dma-refused","device":"00:02.0","gpa":"0x5000","access":"write"}"#;
+    let event = Event::parse(line).unwrap();
+    let Event::RefusedDma(refused) = &event else {
+        panic!("not an access")
+    };
+    assert_eq!(
+        refused.to_string(),
+        "device 00:02.0 may not write guest physical address 0x5000"
+    );
+    assert_eq!(serde_json::to_string(&event).unwrap(), line);
+}
+
+#[test]
 fn counters_are_flattened() {
     let line =
         r#"{"event":"counters","cpus":[{"exits":{"cpuid":3,"hlt":"0x4"}},{"exits":{"cpuid":5}}]}"#;

@@ -28,7 +28,7 @@ fn done(answer: ghcb::Answer) -> Result {
 }
 
 /// Puts a list of page-state changes into the buffer and sends it.
-fn list(current: u64, entries: &[u64]) -> ghcb::Answer {
+pub(super) fn list(current: u64, entries: &[u64]) -> ghcb::Answer {
     let end = entries.len() as u64 - 1;
     ghcb::set(BUFFER, current | end << 16);
     for (index, entry) in (1..).zip(entries) {

@@ -185,7 +185,15 @@ impl<M: HostMemory> Snp<'_, '_, M> {
         let low = gpa >= 0xa_0000 && end <= 0xc_0000;
         let high = gpa >= self.shared.low_end && end <= FOUR_GIB;
         let taken = |at: u64| Gpa::new(at).is_none_or(|at| self.shared.map.resolve(at).is_some());
-        ((low || high) && !taken(gpa) && !taken(end - 1))
+        let hidden = |at: u64| {
+            let at = Gpa::new(at);
+            self.shared
+                .hidden
+                .zip(at)
+                .is_some_and(|(window, at)| window.contains(at))
+        };
+        let free = |at: u64| !taken(at) && !hidden(at);
+        ((low || high) && free(gpa) && free(end - 1))
             .then(|| Hpa::new(gpa))
             .flatten()
     }

@@ -27,7 +27,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         }
         let shared = self.shared;
         let mut owned = shared.state.lock();
-        let done = self.change(change, &mut owned);
+        let done = self.change(change, &mut owned, hardware);
         drop(owned);
         count(board, self.cpu);
         if done == Some(true) {
@@ -95,7 +95,7 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
             } else {
                 let shared = self.shared;
                 let mut owned = shared.state.lock();
-                self.change(change, &mut owned)
+                self.change(change, &mut owned, hardware)
             };
             match done {
                 Some(known) => stale |= known,
@@ -125,7 +125,12 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
     }
 
     /// Makes a page private or shared. `None`: it cannot be; otherwise whether other CPUs may know it as it was.
-    fn change(&mut self, change: Change, owned: &mut Ownership<'m>) -> Option<bool> {
+    fn change(
+        &mut self,
+        change: Change,
+        owned: &mut Ownership<'m>,
+        hardware: &mut impl Hardware,
+    ) -> Option<bool> {
         let bytes = if change.large {
             PageSize::Size2M.bytes()
         } else {
@@ -147,20 +152,20 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
                             && entry.is_some_and(|entry| entry.state() == State::Hypervisor)
                     });
                 if whole {
-                    return self.give(change.gpa, home, PageSize::Size2M, owned);
+                    return self.give(change.gpa, home, PageSize::Size2M, owned, hardware);
                 }
                 for gpa in (start..end).step_by(4096) {
-                    stale |= self.give(gpa, self.home(gpa)?, PageSize::Size4K, owned)?;
+                    stale |= self.give_small(gpa, owned, hardware)?;
                 }
             }
             Operation::Private => {
                 for gpa in (start..end).step_by(4096) {
-                    stale |= self.give(gpa, self.home(gpa)?, PageSize::Size4K, owned)?;
+                    stale |= self.give_small(gpa, owned, hardware)?;
                 }
             }
             Operation::Shared => {
                 for gpa in (start..end).step_by(4096) {
-                    stale |= self.take(gpa, self.home(gpa)?, owned)?;
+                    stale |= self.take(gpa, self.home(gpa)?, owned, hardware)?;
                 }
             }
             Operation::Smash => stale = self.split(change.gpa, self.home(change.gpa)?, owned)?,
@@ -184,28 +189,47 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         home: Hpa,
         size: PageSize,
         owned: &mut Ownership<'m>,
+        hardware: &mut impl Hardware,
     ) -> Option<bool> {
         if owned.rmp.entry(home.as_u64())?.state() != State::Hypervisor {
             return Some(false);
         }
         let new = NewState::guest(ASID, gpa, size);
-        owned.rmp.rmpupdate(home.as_u64(), new).ok()?;
+        let encryption = self.shared.encryption;
+        let known = owned.assign(gpa, home, new, encryption, &mut self.memory, hardware)?;
         self.liar.lock().name(gpa);
-        self.scramble(home, size.bytes())?;
-        owned
-            .forget(gpa, size, self.shared.encryption, &mut self.memory)
-            .ok()
+        Some(known)
+    }
+
+    fn give_small(
+        &mut self,
+        gpa: u64,
+        owned: &mut Ownership<'m>,
+        hardware: &mut impl Hardware,
+    ) -> Option<bool> {
+        self.give(gpa, self.home(gpa)?, PageSize::Size4K, owned, hardware)
     }
 
     /// A page that the guest uses as shared without having asked for it. `None`: it cannot be; otherwise whether other CPUs may
     /// know it as it was.
-    pub(in super::super) fn share(&mut self, gpa: u64, owned: &mut Ownership<'m>) -> Option<bool> {
+    pub(in super::super) fn share(
+        &mut self,
+        gpa: u64,
+        owned: &mut Ownership<'m>,
+        hardware: &mut impl Hardware,
+    ) -> Option<bool> {
         let page = gpa & !(PAGE - 1);
-        self.take(page, self.home(page)?, owned)
+        self.take(page, self.home(page)?, owned, hardware)
     }
 
     /// A page back from the guest.
-    fn take(&mut self, gpa: u64, home: Hpa, owned: &mut Ownership<'m>) -> Option<bool> {
+    fn take(
+        &mut self,
+        gpa: u64,
+        home: Hpa,
+        owned: &mut Ownership<'m>,
+        hardware: &mut impl Hardware,
+    ) -> Option<bool> {
         let entry = owned.rmp.entry(home.as_u64())?;
         if entry.state() == State::Hypervisor {
             return Some(false);
@@ -214,15 +238,8 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         if entry.size() == PageSize::Size2M {
             stale = self.split(gpa, home, owned)?;
         }
-        owned
-            .rmp
-            .rmpupdate(home.as_u64(), NewState::HYPERVISOR)
-            .ok()?;
-        self.scramble(home, PAGE)?;
-        let encryption = self.shared.encryption;
-        let known = owned
-            .forget(gpa, PageSize::Size4K, encryption, &mut self.memory)
-            .ok()?;
+        let (encryption, new) = (self.shared.encryption, NewState::HYPERVISOR);
+        let known = owned.assign(gpa, home, new, encryption, &mut self.memory, hardware)?;
         Some(stale | known)
     }
 
@@ -261,8 +278,8 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
             Fault::Smash => self.split(gpa, home, &mut owned),
             fault => {
                 let read = self.memory.read(home, &mut content).ok();
-                let taken = read.and_then(|()| self.take(gpa, home, &mut owned));
-                let given = self.give(gpa, home, PageSize::Size4K, &mut owned);
+                let taken = read.and_then(|()| self.take(gpa, home, &mut owned, hardware));
+                let given = self.give(gpa, home, PageSize::Size4K, &mut owned, hardware);
                 if fault == Fault::Remap {
                     let back = self.memory.write(home, &content);
                     back.ok().and(taken).and(given)
@@ -296,16 +313,6 @@ impl<'m, M: HostMemory> Snp<'_, 'm, M> {
         };
         let liar = self.liar.lock();
         liar.named(choice).find_map(named)
-    }
-
-    /// What was written under one key is noise under another.
-    fn scramble(&mut self, home: Hpa, bytes: u64) -> Option<()> {
-        let noise = [0xa7; 4096];
-        for offset in (0..bytes).step_by(4096) {
-            let at = Hpa::new(home.as_u64() + offset)?;
-            self.memory.write(at, &noise).ok()?;
-        }
-        Some(())
     }
 }
 
