@@ -32,8 +32,11 @@ impl<H: Hardware> Ports for H {
 }
 
 /// The selector, written; and the data behind it, read byte by byte.
-const SELECTOR: u16 = 0x510;
-const DATA: u16 = 0x511;
+pub const SELECTOR: u16 = 0x510;
+/// See [`SELECTOR`].
+pub const DATA: u16 = 0x511;
+/// The ports with which transfers are asked for.
+pub const TRANSFER: core::ops::RangeInclusive<u16> = TRANSFER_HIGH..=TRANSFER_LOW + 3;
 /// The address of a transfer, in big endian: the upper half, and the lower one, which starts it.
 const TRANSFER_HIGH: u16 = 0x514;
 const TRANSFER_LOW: u16 = 0x518;
@@ -368,7 +371,7 @@ impl FwCfg {
             DATA => Some(self.next(hardware).into()),
             SELECTOR if size == 2 => Some(u32::from(self.next(hardware)) << 8),
             SELECTOR => Some(0),
-            TRANSFER_HIGH..=0x51b => {
+            port if TRANSFER.contains(&port) => {
                 let from = usize::from(port - TRANSFER_HIGH);
                 let mut value = [0; 4];
                 let bytes = SIGNATURE.iter().skip(from).take(size.into());
@@ -426,7 +429,7 @@ impl FwCfg {
                 let at = u64::from(high) << 32 | u64::from(value.swap_bytes());
                 Written::Transfer(Transfer { at })
             }
-            TRANSFER_HIGH..=0x51b => Written::Done,
+            port if TRANSFER.contains(&port) => Written::Done,
             CMOS_INDEX => {
                 self.cmos = (value & 0xff) as u8;
                 Written::NotOurs

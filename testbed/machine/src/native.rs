@@ -7,6 +7,7 @@
 //! gets past L0 through the memory-mapped window.
 
 mod lie; // what becomes of an answer
+mod transfer; // what a device would write past all checks
 
 use crate::board::{Board, Mail};
 use crate::devices;
@@ -15,8 +16,10 @@ use crate::exit::{Exit, Io};
 use crate::icr::{self, Message};
 use crate::liar::Liar;
 use crate::lock::Lock;
+use crate::memory::GuestMap;
 use crate::permission::{IoPermissions, MsrPermissions};
 use crate::personality::{Hardware, Next, Personality};
+use crate::phys::HostMemory;
 use crate::vcpu::{SVME, Vcpu};
 use crate::vmcb::{Event, Intercept1, Intercept2, Vmcb};
 
@@ -36,22 +39,31 @@ const EFER_FFXSR: u64 = 1 << 14;
 const CR0_PG: u64 = 1 << 31;
 
 /// The native personality.
-#[derive(Clone, Copy, Debug)]
-pub struct Native<'s> {
+#[derive(Debug)]
+pub struct Native<'s, M> {
     liar: &'s Lock<Liar>,
+    map: &'s GuestMap,
+    memory: M,
+    /// The upper half of the address of a transfer that this CPU is about to ask for.
+    transfer_high: u32,
 }
 
-impl<'s> Native<'s> {
-    /// A host that lies as `liar` says.
-    #[must_use]
-    pub const fn new(liar: &'s Lock<Liar>) -> Self {
-        Self { liar }
+impl<'s, M: HostMemory> Native<'s, M> {
+    /// A guest with this memory, and a host that lies as `liar` says.
+    pub const fn new(liar: &'s Lock<Liar>, map: &'s GuestMap, memory: M) -> Self {
+        Self {
+            liar,
+            map,
+            memory,
+            transfer_high: 0,
+        }
     }
 }
 
-impl Personality for Native<'_> {
+impl<M: HostMemory> Personality for Native<'_, M> {
     fn guard(io: &mut IoPermissions<'_>, msr: &mut MsrPermissions<'_>) {
         devices::guard(io);
+        transfer::guard(io);
         for guarded in [EFER, VM_CR, VM_HSAVE_PA] {
             msr.guard_read(guarded);
             msr.guard_write(guarded);
@@ -84,7 +96,17 @@ impl Personality for Native<'_> {
         hardware: &mut (impl Hardware + Clone),
     ) -> Next {
         let fired = self.tempt(exit, cpu, board);
-        let next = answer(exit, vcpu, cpu, board, hardware);
+        let next = match exit {
+            Exit::Io(io)
+                if !io.input
+                    && !io.string
+                    && self.transfer(&io, (vcpu.rax() & 0xffff_ffff) as u32, hardware) =>
+            {
+                vcpu.go_on(io.next_rip);
+                Next::Resume
+            }
+            exit => answer(exit, vcpu, cpu, board, hardware),
+        };
         match fired {
             Some(fired) if !matches!(next, Next::End(_)) => {
                 match Self::lie(&fired, cpu, vcpu, board, hardware) {

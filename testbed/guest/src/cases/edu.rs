@@ -138,5 +138,21 @@ pub(super) fn native() -> Result {
         edu.fetch(MAILBOX)?;
         edu.store(at)?;
     }
-    Ok(())
+    check("a transfer to the guest", transfer(MAILBOX).into(), 0)?;
+    check("the device's id", u64::from(read::<u32>(MAILBOX) & 1), 1)?;
+    check("a transfer to L0", transfer(own).into(), 1)?;
+    check("a transfer across", transfer(own - 2).into(), 1)
+}
+
+/// Lets the firmware configuration device bring four bytes of its id to memory, which is no matter of the bus. What became of it
+/// comes back.
+fn transfer(to: u64) -> u32 {
+    const ORDER: u64 = 0x110_0000;
+    const SELECT_AND_READ: u32 = 1 << 16 | 1 << 3 | 1 << 1;
+    write(ORDER, SELECT_AND_READ.swap_bytes());
+    write(ORDER + 4, 4_u32.swap_bytes());
+    write(ORDER + 8, to.swap_bytes());
+    insn::out32(0x514, 0);
+    insn::out32(0x518, ((ORDER & 0xffff_ffff) as u32).swap_bytes());
+    read::<u32>(ORDER).swap_bytes()
 }

@@ -501,7 +501,7 @@ fn site(
     if snp.is_some() {
         Snp::<DirectMap>::guard(&mut io, &mut msr);
     } else {
-        Native::guard(&mut io, &mut msr);
+        Native::<DirectMap>::guard(&mut io, &mut msr);
     }
     if debugger.is_some() {
         devices::guard_debugger(&mut io);

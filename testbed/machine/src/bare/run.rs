@@ -37,7 +37,12 @@ const PATIENCE_TICKS: u64 = 200_000_000;
 /// Runs a CPU: from a context, or from the start-up message that comes one day.
 pub(super) fn run(site: &'static Site, index: usize, cpu: Cpu, context: Option<&Context>) -> ! {
     match &site.snp {
-        None => run_as(Native::new(&site.liar), site, index, cpu, context),
+        None => {
+            // SAFETY: the map is in place, and it is used for guest memory only.
+            let memory = unsafe { DirectMap::new() };
+            let native = Native::new(&site.liar, &site.map, memory);
+            run_as(native, site, index, cpu, context)
+        }
         Some(shared) => {
             // SAFETY: the map is in place, and it is used for guest memory and nested tables only.
             let memory = unsafe { DirectMap::new() };

@@ -10,7 +10,7 @@ use crate::report::Lie;
 use crate::vcpu::Vcpu;
 use svsm_sim::fault::{Fault, Fired, Occasions};
 
-impl Native<'_> {
+impl<M> Native<'_, M> {
     /// The lie that comes with an exit.
     pub(super) fn tempt(&self, exit: Exit, cpu: usize, board: &Board) -> Option<Fired> {
         let mut liar = self.liar.lock();

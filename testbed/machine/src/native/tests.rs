@@ -1,12 +1,30 @@
 use super::*;
+use crate::addr::HpaRange;
 use crate::board::State;
+use crate::layout::{Layout, MapEntry};
+use crate::loader::Backed;
 use crate::personality::fake::Fake;
+use crate::phys::fake::Ram;
+use crate::pool::Pool;
 use crate::vmcb::Vmcb;
 
 struct Setup {
     vmcb: Box<Vmcb>,
     board: Board,
     fake: Fake,
+    map: GuestMap,
+}
+
+/// A guest with 32 MiB.
+fn map() -> GuestMap {
+    let entry = MapEntry {
+        start: 0,
+        bytes: 48 << 20,
+        kind: 1,
+    };
+    let layout = Layout::new(&[entry], Some(32 << 20)).unwrap();
+    let mut pool = Pool::new(layout.own, HpaRange::from_u64(0, 0).unwrap());
+    GuestMap::new(&layout, &Backed::new(), &mut pool, &mut Ram::new(0)).unwrap()
 }
 
 impl Setup {
@@ -19,6 +37,7 @@ impl Setup {
             vmcb: Box::new(Vmcb::zeroed()),
             board,
             fake: Fake::default(),
+            map: map(),
         }
     }
 
@@ -28,7 +47,8 @@ impl Setup {
         vcpu.vmcb.save.rip = 0x100;
         f(&mut vcpu);
         let liar = Lock::new(Liar::honest());
-        let next = Native::new(&liar).exit(exit, &mut vcpu, 0, &self.board, &mut self.fake);
+        let mut native = Native::new(&liar, &self.map, Ram::new(0));
+        let next = native.exit(exit, &mut vcpu, 0, &self.board, &mut self.fake);
         (next, vcpu)
     }
 
@@ -202,13 +222,60 @@ fn other_writes_reach_the_device_and_l0s_own_do_not() {
 }
 
 #[test]
+fn the_configuration_device_writes_to_the_guests_memory_alone() {
+    const DONE: [u8; 4] = [0; 4];
+    const FAILED: [u8; 4] = [0, 0, 0, 1];
+    let map = map();
+    // Select item 5, read four bytes; or write them; to this address.
+    let order = |control: u8, to: u64| {
+        let mut order = vec![0, 5, 0, control, 0, 0, 0, 4];
+        order.extend(to.to_be_bytes());
+        order
+    };
+    for (control, to, end, brought) in [
+        (8 | 2, 0x2000, DONE, [0x78; 4]),
+        // The guest's last bytes are followed by L0's memory.
+        (8 | 2, (32 << 20) - 2, FAILED, [0xcc; 4]),
+        (8 | 2, 32 << 20, FAILED, [0xcc; 4]),
+        (8 | 2, u64::MAX, FAILED, [0xcc; 4]),
+        (8 | 16, 0x2000, FAILED, [0xcc; 4]),
+        (8 | 4, 0x2000, DONE, [0xcc; 4]),
+    ] {
+        let liar = Lock::new(Liar::honest());
+        let mut native = Native::new(&liar, &map, Ram::new(33 << 20));
+        native.memory.0[0x1000..0x1010].copy_from_slice(&order(control, to));
+        let mut setup = Setup::new();
+        let mut vcpu = Vcpu::new(&mut setup.vmcb);
+        for (port, half) in [(0x514, 0_u32), (0x518, 0x1000)] {
+            let io = Io {
+                port,
+                size: 4,
+                input: false,
+                string: false,
+                next_rip: 0x102,
+            };
+            vcpu.vmcb.save.rax = u64::from(half.swap_bytes());
+            let next = native.exit(Exit::Io(io), &mut vcpu, 0, &setup.board, &mut setup.fake);
+            assert_eq!((next, vcpu.vmcb.save.rip), (Next::Resume, 0x102));
+        }
+        // The device itself is only asked for bytes.
+        assert_eq!(setup.fake.out, [(0x510, 2, 5)]);
+        let memory = &native.memory.0;
+        assert_eq!(memory[0x1000..0x1004], end, "{control} {to:#x}");
+        assert_eq!(memory[0x2000..0x2004], brought);
+        let own = &memory[32 << 20..];
+        assert!(own.iter().all(|byte| *byte == 0xcc), "{to:#x}");
+    }
+}
+
+#[test]
 fn a_lying_host_answers_and_then_lies() {
     let script = svsm_sim::fault::Schedule::script("lying-cpuid@0,stray-interrupt@1,reset@2");
     let honest = svsm_sim::fault::Schedule::HONEST;
     let liar = Lock::new(Liar::new(script.unwrap(), honest));
     let mut setup = Setup::new();
     let mut vcpu = Vcpu::new(&mut setup.vmcb);
-    let mut native = Native::new(&liar);
+    let mut native = Native::new(&liar, &setup.map, Ram::new(0));
     let mut exit =
         |vcpu: &mut Vcpu<'_>, exit| native.exit(exit, vcpu, 0, &setup.board, &mut setup.fake);
     assert_eq!(exit(&mut vcpu, Exit::Cpuid), Next::Resume);
