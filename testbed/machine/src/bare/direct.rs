@@ -9,6 +9,9 @@ use crate::phys::{Memory, Unreachable};
 pub(super) const BASE: u64 = 0xffff_8000_0000_0000;
 /// How much is mapped.
 pub(super) const BYTES: u64 = 512 << 30;
+/// What more the final tables have, at the same distance: where OVMF puts devices with 64-bit windows, which is the last eighth of
+/// what it takes for the address space.
+pub(super) const FAR_DEVICES: (u64, u64) = (56 << 40, 64 << 40);
 
 /// Access to all memory but L0's own objects.
 ///
@@ -29,10 +32,11 @@ impl DirectMap {
         Self(())
     }
 
-    /// The virtual address of a physical range, if it is mapped.
+    /// The virtual address of a physical range, if it is mapped. Far devices are only with the final tables.
     pub(super) fn pointer(at: Hpa, bytes: u64) -> Option<*mut u8> {
         let end = at.as_u64().checked_add(bytes)?;
-        if end > BYTES {
+        let is_far = at.as_u64() >= FAR_DEVICES.0 && end <= FAR_DEVICES.1;
+        if end > BYTES && !is_far {
             return None;
         }
         usize::try_from(BASE + at.as_u64())

@@ -287,6 +287,9 @@ impl OwnTables {
             .ok_or(BootError::Memory)?;
         let tables = Tables::new(levels, pool, memory)?;
         tables.map(direct::BASE, Hpa::ZERO, direct::BYTES, DATA, pool, memory)?;
+        let (start, end) = direct::FAR_DEVICES;
+        let far = Hpa::new(start).ok_or(BootError::Memory)?;
+        tables.map(direct::BASE + start, far, end - start, DATA, pool, memory)?;
         for part in boot::parts() {
             let mut flags = Flags::PRESENT;
             flags.set(Flags::WRITE, part.writable);
@@ -407,6 +410,7 @@ fn snp(
         map: *map,
         encryption,
         low_end: layout.low_end,
+        high_end: end.max(layout.own.end().as_u64()).max(FOUR_GIB),
         hidden: remapping.and_then(|remapping| dma::window(remapping.unit)),
         rules,
         fw_cfg: Lock::new(FwCfg::new(&layout.guest, cpus, &mut insn::Bare)),

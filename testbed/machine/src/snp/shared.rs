@@ -30,6 +30,8 @@ pub struct Shared<'m> {
     pub encryption: Encryption,
     /// Where RAM below 4 GiB ends and devices begin.
     pub low_end: u64,
+    /// Where all RAM ends, and more devices may be: those with 64-bit windows.
+    pub high_end: u64,
     /// Where among them a guest finds nothing: a device that is L0's.
     pub hidden: Option<GpaRange>,
     /// What this machine does that others need not.

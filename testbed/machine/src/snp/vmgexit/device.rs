@@ -178,12 +178,12 @@ impl<M: HostMemory> Snp<'_, '_, M> {
             .map_or(value, |fired| fired.word(0))
     }
 
-    /// Device memory: what lies between RAM and 4 GiB, and video memory.
+    /// Device memory: what lies between RAM and 4 GiB or behind all RAM, and video memory.
     fn device(&self, gpa: u64, size: u8) -> Option<Hpa> {
         const FOUR_GIB: u64 = 1 << 32;
         let end = gpa.checked_add(u64::from(size))?;
         let low = gpa >= 0xa_0000 && end <= 0xc_0000;
-        let high = gpa >= self.shared.low_end && end <= FOUR_GIB;
+        let high = gpa >= self.shared.low_end && end <= FOUR_GIB || gpa >= self.shared.high_end;
         let taken = |at: u64| Gpa::new(at).is_none_or(|at| self.shared.map.resolve(at).is_some());
         let hidden = |at: u64| {
             let at = Gpa::new(at);
