@@ -82,6 +82,9 @@ pub(crate) struct Args {
     /// Start this firmware below the SVSM (OVMF; `debian` fetches Debian's), which gets the kernel from the host.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["caller", "image"])]
     firmware: Option<PathBuf>,
+    /// A disk of the guest's: a file with its blocks, as a virtio device; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    disk: Vec<PathBuf>,
     /// More for the guest kernel's command line.
     #[arg(long, value_name = "TEXT", default_value = "")]
     guest_append: String,
@@ -208,6 +211,9 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
             run.arg("--initrd").arg(initrd);
         }
         run.args(["--kernel-append", &guest.command_line]);
+    }
+    for file in &args.disk {
+        run.arg("--disk").arg(std::path::absolute(file)?);
     }
     let expected = match &lab {
         Some(lab) => lab.expected(),

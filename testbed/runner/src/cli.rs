@@ -194,6 +194,11 @@ pub(crate) struct GuestArgs {
     )]
     pub(crate) kernel_append: Option<String>,
 
+    /// A disk of the guest's: a file with its blocks, as a virtio device on PCI; may be given several times. What the guest
+    /// writes stays in the file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) disk: Vec<PathBuf>,
+
     /// A word for the software machine's own command line; may be given several times
     #[arg(long, value_name = "WORD")]
     pub(crate) machine_arg: Vec<String>,
@@ -363,6 +368,7 @@ Examples:
   svsm-testbed run svsm.igvm --platform snp --trace=calls
   svsm-testbed run svsm.igvm --platform snp --timeline run.html
   svsm-testbed run svsm.igvm --platform snp --fault partial-psc@12
+  svsm-testbed run svsm.igvm --platform snp --disk disk.img
   svsm-testbed run svsm.igvm --platform snp --gdb 1234
 
 Exit status:

@@ -141,6 +141,7 @@ fn configure(args: &GuestArgs, images: Images, endless: bool) -> Run {
     if let Some(text) = &args.kernel_append {
         run = run.kernel_command_line(text);
     }
+    run = args.disk.iter().fold(run, Run::disk);
     run = args.expect.iter().fold(run, Run::expect);
     run = args.machine_arg.iter().fold(run, Run::machine_arg);
     args.qemu_arg.iter().fold(run, Run::qemu_arg)

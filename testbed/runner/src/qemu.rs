@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -151,6 +151,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) machine_args: &'a [String],
     pub(crate) command_line: Option<&'a str>,
     pub(crate) offer: &'a Offer,
+    pub(crate) disks: &'a [PathBuf],
     pub(crate) qemu_args: &'a [OsString],
 }
 
@@ -249,6 +250,12 @@ pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
     if let Some(port) = stub {
         add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
     }
+    for (number, file) in settings.disks.iter().enumerate() {
+        let mut drive = OsString::from(format!("if=none,id=disk{number},format=raw,file="));
+        drive.push(escape_commas(file));
+        args.extend(["-drive".into(), drive, "-device".into()]);
+        args.push(format!("virtio-blk-pci-non-transitional,drive=disk{number}").into());
+    }
     args.extend(settings.qemu_args.iter().cloned());
     args
 }
@@ -335,6 +342,7 @@ mod tests {
                     command_line: None,
                 }
             },
+            disks: &[],
             qemu_args: &[],
         }
     }
@@ -409,10 +417,18 @@ mod tests {
     }
 
     #[test]
-    fn what_devices_do_is_checked() {
-        let line = joined(&settings(Machine::L0));
-        let word = "-device intel-iommu,intremap=off,aw-bits=48 -global virtio-device.iommu_platform=on";
-        assert!(line.contains(word), "{line}");
+    fn disks_are_virtio_devices_whose_dma_is_checked() {
+        let line = joined(&Settings {
+            disks: &["a".into(), "b,c".into()],
+            ..settings(Machine::L0)
+        });
+        for word in [
+            "-device intel-iommu,intremap=off,aw-bits=48 -global virtio-device.iommu_platform=on",
+            "-drive if=none,id=disk0,format=raw,file=a -device virtio-blk-pci-non-transitional,drive=disk0",
+            "-drive if=none,id=disk1,format=raw,file=b,,c",
+        ] {
+            assert!(line.contains(word), "{word} in {line}");
+        }
         assert!(!joined(&settings(Machine::Bare)).contains("iommu"));
     }
 

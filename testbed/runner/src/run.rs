@@ -95,6 +95,7 @@ pub struct Run {
     machine_args: Vec<String>,
     command_line: Option<String>,
     offer: Offer,
+    disks: Vec<PathBuf>,
     qemu_args: Vec<OsString>,
     cancel: Cancel,
 }
@@ -137,6 +138,7 @@ impl Run {
             machine_args: Vec::new(),
             command_line: None,
             offer: Offer::default(),
+            disks: Vec::new(),
             qemu_args: Vec::new(),
             cancel: Cancel::default(),
         }
@@ -267,6 +269,12 @@ impl Run {
         self
     }
 
+    /// One more disk of the guest's: the blocks of this file, by virtio on PCI. What the guest writes stays in the file.
+    pub fn disk(mut self, file: impl Into<PathBuf>) -> Self {
+        self.disks.push(file.into());
+        self
+    }
+
     /// The text that the software machine puts into the image's command-line parameter.
     pub fn command_line(mut self, text: impl Into<String>) -> Self {
         self.command_line = Some(text.into());
@@ -311,6 +319,9 @@ impl Run {
             if let Some(file) = file {
                 fs::File::open(file).map_err(Error::unreadable(file, wanted_as))?;
             }
+        }
+        for file in &self.disks {
+            fs::File::open(file).map_err(Error::unreadable(file, "disk"))?;
         }
         let version = qemu::check_version(&self.qemu)?;
         if self.machine == Machine::Bare {
@@ -366,6 +377,7 @@ impl Run {
             machine_args,
             command_line: self.command_line.as_deref(),
             offer: &self.offer,
+            disks: &self.disks,
             qemu_args: &self.qemu_args,
         }
     }
