@@ -1,6 +1,7 @@
 //! `cargo xtask linux`: a stock Linux kernel on the software machine, without an SVSM.
 
 mod cpio; // an initial RAM disk
+mod disk; // one that the guest reads and writes
 mod facts; // what a guest said, and whether it is true
 mod kernel; // Debian's
 pub(crate) mod ovmf; // Debian's firmware for guests
@@ -11,6 +12,7 @@ use crate::setup::{self, Bare, Install};
 use crate::{proc, ui, workspace};
 use anyhow::{Context, Result, bail};
 use core::time::Duration;
+use disk::Disk;
 use facts::Facts;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -128,7 +130,11 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         memory: size(&args.memory)?,
         append: &args.append,
     };
-    let (run, promised) = lab.run(&guest)?;
+    let Prepared {
+        run,
+        promised,
+        disk,
+    } = lab.run(&guest)?;
     let run = run.timeout(Duration::from_secs(args.timeout));
     let outcome = run.start(&mut |progress| {
         if let (false, Progress::Line(line)) = (args.quiet, progress) {
@@ -139,7 +145,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         let facts = Facts::of(&outcome);
         println!("\n{facts}");
         if outcome.verdict.is_passed()
-            && let Err(error) = facts.check(&guest, promised)
+            && let Err(error) = facts.check(&guest, promised).and_then(|()| disk.check())
         {
             ui::failure(&format!("{error:#}"));
             return Ok(ExitCode::FAILURE);
@@ -180,13 +186,27 @@ impl Guest<'_> {
 
 /// Runs a guest of ours and checks what it said. The tests' way in.
 pub(crate) fn passes(lab: &Lab, guest: &Guest<'_>) -> Result<Outcome> {
-    let (run, promised) = lab.run(guest)?;
+    let Prepared {
+        run,
+        promised,
+        disk,
+    } = lab.run(guest)?;
     let outcome = run.start(&mut |_| ())?;
     if !outcome.verdict.is_passed() {
         bail!("{}\n{}", outcome.verdict, crate::bench::tail(&outcome));
     }
     Facts::of(&outcome).check(guest, promised)?;
+    disk.check()?;
     Ok(outcome)
+}
+
+/// A run that is about to start.
+struct Prepared {
+    run: Run,
+    /// The launch digest that the image's builder promises.
+    promised: Option<LaunchDigest>,
+    /// What the guest reads and writes, if its first process is ours.
+    disk: Disk,
 }
 
 /// Everything that runs of Linux need.
@@ -295,8 +315,19 @@ impl Lab {
         self.expected
     }
 
-    /// A run, and the launch digest that the image's builder promises.
-    fn run(&self, guest: &Guest<'_>) -> Result<(Run, Option<LaunchDigest>)> {
+    /// A run with all that belongs to it.
+    fn run(&self, guest: &Guest<'_>) -> Result<Prepared> {
+        let (run, promised) = self.run_without_disk(guest)?;
+        let name = format!("disk-{}-{}", guest.platform.level(), guest.processors);
+        let disk = Disk::create(self.scratch.path().join(name))?;
+        Ok(Prepared {
+            run: run.disk(disk.file()),
+            promised,
+            disk,
+        })
+    }
+
+    fn run_without_disk(&self, guest: &Guest<'_>) -> Result<(Run, Option<LaunchDigest>)> {
         let append = format!("console=ttyS0 panic=-1 {}", guest.append);
         let (image, machine) = match guest.platform {
             Platform::Plain => (ImagePlatform::Native, MachinePlatform::Native),

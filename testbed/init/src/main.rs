@@ -10,7 +10,7 @@ use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 use std::time::Instant;
@@ -20,6 +20,9 @@ const NONBLOCK: i32 = 0o4000;
 
 /// For `finit_module`: the kernel shall decompress the file.
 const COMPRESSED: i32 = 4;
+
+/// Bytes of a block of the disk that is written.
+const BLOCK: usize = 4096;
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("child") {
@@ -55,6 +58,7 @@ fn run() -> Result<()> {
             "SNP running",
             "SVSM",
             "x2apic",
+            "software IO TLB",
         ];
         if !line.starts_with("ACPI:") && told.iter().any(|text| line.contains(text)) {
             say(&format!("log: {line}"));
@@ -62,6 +66,7 @@ fn run() -> Result<()> {
     }
     modules()?;
     report()?;
+    disk()?;
     work()
 }
 
@@ -165,6 +170,42 @@ fn report() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Reads all of the first disk, and leaves a word in its last block, for whoever made it.
+fn disk() -> Result<()> {
+    let mut options = OpenOptions::new();
+    let Ok(mut disk) = options.read(true).write(true).open("/dev/vda") else {
+        say("disk: none");
+        return Ok(());
+    };
+    let mut content = Vec::new();
+    disk.read_to_end(&mut content)
+        .context("the disk cannot be read")?;
+    let hash = fnv(&content);
+    say(&format!("disk: {} bytes, hash {hash:016x}", content.len()));
+    let mut last = [0; BLOCK];
+    for (to, from) in last.iter_mut().zip(b"written by the guest") {
+        *to = *from;
+    }
+    let end = content.len().saturating_sub(BLOCK);
+    disk.seek(SeekFrom::Start(u64::try_from(end)?))?;
+    disk.write_all(&last)
+        .and_then(|()| disk.sync_all())
+        .context("the disk cannot be written")?;
+    let interrupts = fs::read_to_string("/proc/interrupts")?;
+    for line in interrupts.lines().filter(|line| line.contains("virtio")) {
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        say(&format!("disk: interrupt {}", words.join(" ")));
+    }
+    Ok(())
+}
+
+/// The hash of Fowler, Noll and Vo (FNV-1a, 64 bits).
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// The value of a word `testbed.NAME=VALUE` of the kernel's command line.

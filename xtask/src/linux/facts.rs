@@ -1,6 +1,6 @@
 //! What a guest said about itself, held against what the machine knows.
 
-use super::{Guest, Platform};
+use super::{Disk, Guest, Platform};
 use anyhow::{Context, Result, bail, ensure};
 use core::fmt;
 use sha2::{Digest, Sha512};
@@ -14,6 +14,8 @@ use svsm_testbed::{MachineEvent, Outcome};
 pub(super) struct Facts {
     lines: Vec<String>,
     digest: Option<String>,
+    /// How many accesses of devices the machine refused.
+    refused: Option<u64>,
 }
 
 /// The report data that the first process asks for.
@@ -33,7 +35,11 @@ impl Facts {
             MachineEvent::Other(fields) => Some(fields.get("digest")?.as_str()?.to_owned()),
             _ => None,
         });
-        Self { lines, digest }
+        Self {
+            lines,
+            digest,
+            refused: outcome.counters.value("dma.refused"),
+        }
     }
 
     fn value(&self, name: &str) -> Option<&str> {
@@ -60,6 +66,19 @@ impl Facts {
             .value("cpus:")
             .context("the guest names no processors")?;
         ensure!(cpus == online, "processors {cpus} are online, not {online}");
+        let disk = self
+            .value("disk:")
+            .context("the guest does not say what disk it has")?;
+        ensure!(
+            disk == Disk::fact(),
+            "the guest has another disk: {disk}, not {}",
+            Disk::fact()
+        );
+        ensure!(
+            self.refused == Some(0),
+            "the guest lets devices use memory that they do not reach: {:?} accesses",
+            self.refused
+        );
         if guest.platform == Platform::Plain {
             return Ok(());
         }
@@ -157,9 +176,14 @@ mod tests {
 
     #[test]
     fn a_guest_that_lacks_what_was_asked_for_is_found_out() {
-        let facts = Facts {
-            lines: vec!["cpus: 0-1".into(), "log: SEV: SNP running at VMPL0.".into()],
+        let mut facts = Facts {
+            lines: vec![
+                "cpus: 0-1".into(),
+                format!("disk: {}", Disk::fact()),
+                "log: SEV: SNP running at VMPL0.".into(),
+            ],
             digest: None,
+            refused: Some(0),
         };
         let mut guest = Guest {
             platform: Platform::Plain,
@@ -168,6 +192,9 @@ mod tests {
             append: "",
         };
         assert!(facts.check(&guest, None).is_ok());
+        facts.refused = Some(1);
+        assert!(facts.check(&guest, None).is_err());
+        facts.refused = Some(0);
         guest.platform = Platform::Snp;
         assert!(facts.check(&guest, None).is_err());
         guest.processors = 1;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 /// The series of kernels with all that SEV-SNP guests need, and an SVSM below them.
 const SERIES: &str = "6.12";
 
-/// What a report needs: the interface, the driver and its cipher. In the order in which they can be loaded.
-const MODULES: [&str; 7] = [
+/// What a report needs (the interface, the driver and its cipher), and a disk. In the order in which they can be loaded.
+const MODULES: [&str; 8] = [
     "configfs",
     "tsm",
     "crypto_null",
@@ -17,6 +17,7 @@ const MODULES: [&str; 7] = [
     "ghash-generic",
     "gcm",
     "sev-guest",
+    "virtio_blk",
 ];
 
 /// An unpacked package.
