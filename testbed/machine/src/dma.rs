@@ -21,6 +21,8 @@ use svsm_sim::rmp::{PageSize, Rmp, State};
 const DOMAIN: u64 = 1;
 /// Tables of four levels, in a context entry.
 const FOUR_LEVELS: u64 = 2;
+/// How much these map. No device reaches what lies behind.
+const WIDTH: u64 = 1 << 48;
 /// A device reads and writes.
 const REACHED: Flags = Flags::PRESENT.union(Flags::WRITE);
 
@@ -64,7 +66,8 @@ impl Reach {
         memory: &mut impl HostMemory,
     ) -> Result<(), MapError> {
         for (range, home) in map.ranges() {
-            let (start, bytes) = (range.start().as_u64(), range.len_bytes());
+            let start = range.start().as_u64();
+            let bytes = range.len_bytes().min(WIDTH.saturating_sub(start));
             self.tables.map(start, home, bytes, REACHED, pool, memory)?;
         }
         Ok(())
@@ -82,13 +85,10 @@ impl Reach {
         memory: &mut impl HostMemory,
     ) -> Result<(), MapError> {
         for (range, home) in map.ranges() {
-            let (start, bytes) = (range.start().as_u64(), range.len_bytes());
-            for offset in (0..bytes).step_by(4096) {
+            let start = range.start().as_u64();
+            for offset in (0..range.len_bytes()).step_by(4096) {
                 let home = Hpa::new(home.as_u64() + offset).ok_or(MapError::Unaligned)?;
-                if is_hosts(rmp, home) {
-                    self.tables
-                        .set(start + offset, home, 0, REACHED, pool, memory)?;
-                }
+                self.follow_page(start + offset, home, rmp, pool, memory)?;
             }
         }
         Ok(())
@@ -111,14 +111,27 @@ impl Reach {
         let mut gone = false;
         for offset in (0..size.bytes()).step_by(4096) {
             let home = Hpa::new(home.as_u64() + offset).ok_or(MapError::Unaligned)?;
-            if is_hosts(rmp, home) {
-                self.tables
-                    .set(gpa + offset, home, 0, REACHED, pool, memory)?;
-            } else {
-                gone |= self.tables.clear(gpa + offset, 0, memory)?;
-            }
+            gone |= self.follow_page(gpa + offset, home, rmp, pool, memory)?;
         }
         Ok(gone)
+    }
+
+    fn follow_page(
+        &self,
+        gpa: u64,
+        home: Hpa,
+        rmp: &Rmp<'_>,
+        pool: &mut Pool,
+        memory: &mut impl HostMemory,
+    ) -> Result<bool, MapError> {
+        if gpa >= WIDTH {
+            return Ok(false);
+        }
+        if is_hosts(rmp, home) {
+            self.tables.set(gpa, home, 0, REACHED, pool, memory)?;
+            return Ok(false);
+        }
+        self.tables.clear(gpa, 0, memory)
     }
 
     /// Where a device's access to an address goes; `None`: it is refused.
@@ -126,6 +139,9 @@ impl Reach {
     /// # Errors
     /// A table is out of reach.
     pub fn home(&self, gpa: u64, memory: &impl HostMemory) -> Result<Option<u64>, MapError> {
+        if gpa >= WIDTH {
+            return Ok(None);
+        }
         let leaf = self.tables.leaf(gpa, memory)?;
         Ok(leaf.map(|(entry, level)| {
             let offset = gpa & ((PAGE << (9 * level)) - 1);

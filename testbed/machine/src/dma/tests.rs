@@ -17,6 +17,8 @@ const BASE: u64 = 0xfed9_0000;
 const ENCRYPTION: Encryption = Encryption::CBit(1 << C_BIT);
 /// Memory beside RAM.
 const FAR: u64 = 1 << 39;
+/// Memory where no device's address goes. The tables would take it for memory at 34 MiB, which is L0's.
+const BEYOND: u64 = (1 << 48) + 34 * MIB;
 
 /// What the registers of QEMU's unit say.
 fn unit() -> (Unit, Fake) {
@@ -54,9 +56,11 @@ fn setup() -> Setup {
     let mut ram = Ram::new(usize::try_from(RAM).unwrap());
     let mut pool = Pool::new(layout.own, HpaRange::from_u64(0, 0).unwrap());
     let mut backed = Backed::new();
-    backed
-        .insert(GpaRange::from_u64(FAR, FAR + 0x4000).unwrap())
-        .unwrap();
+    for start in [FAR, BEYOND] {
+        backed
+            .insert(GpaRange::from_u64(start, start + 0x4000).unwrap())
+            .unwrap();
+    }
     let map = GuestMap::new(&layout, &backed, &mut pool, &mut ram).unwrap();
     Setup {
         layout,
@@ -168,7 +172,7 @@ fn without_isolation_all_of_the_guest_and_nothing_of_l0_is_reached() {
     for at in (layout.own.start().as_u64()..layout.own.end().as_u64()).step_by(4096) {
         assert_eq!(reach.home(at, &ram), Ok(None));
     }
-    for at in [0xa_0000, BASE, 0xfee0_0000, 1 << 32, FAR + 0x4000] {
+    for at in [0xa_0000, BASE, 0xfee0_0000, 1 << 32, FAR + 0x4000, BEYOND] {
         assert_eq!(reach.home(at, &ram), Ok(None));
     }
 }
@@ -193,7 +197,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
-const PAGES: [u64; 9] = [
+const PAGES: [u64; 10] = [
     0x5000,
     4 * MIB,
     4 * MIB + 0x1000,
@@ -203,6 +207,7 @@ const PAGES: [u64; 9] = [
     32 * MIB - 0x1000,
     FAR,
     FAR + 0x3000,
+    BEYOND,
 ];
 
 /// A unit that remembers what it looked up until it is told to forget.
@@ -276,12 +281,14 @@ proptest! {
             owned.assign(gpa, home(gpa), new, ENCRYPTION, &mut ram, &mut hardware);
             memorious.obey(&mut hardware);
             for gpa in PAGES {
-                let expected = is_hosts(&owned, gpa).then(|| home(gpa).as_u64());
+                let reached = gpa != BEYOND && is_hosts(&owned, gpa);
+                let expected = reached.then(|| home(gpa).as_u64());
                 prop_assert_eq!(reach.home(gpa, &ram), Ok(expected));
                 prop_assert!(expected.is_some() || !memorious.0.contains(&gpa), "{:#x}", gpa);
             }
-            for at in [layout.own.start(), reach.root(), layout.own.end().page()] {
-                prop_assert_eq!(reach.home(at.as_u64(), &ram), Ok(None));
+            let own = [layout.own.start(), reach.root(), layout.own.end().page()];
+            for at in own.map(Hpa::as_u64).into_iter().chain([34 * MIB]) {
+                prop_assert_eq!(reach.home(at, &ram), Ok(None));
             }
         }
     }
