@@ -35,7 +35,13 @@ pub(crate) fn run(args: &CampaignArgs) -> Result<ExitCode> {
     eprintln!("svsm-testbed: {cases} cases; an honest host first");
     let one = || {
         let images = guest.images.load(Some(&guest.image))?;
-        Ok(crate::configure(guest, images, false))
+        let run = crate::configure(guest, images, false);
+        // Cases are alike, and run side by side.
+        Ok(if guest.disk.is_empty() {
+            run
+        } else {
+            run.qemu_arg("-snapshot")
+        })
     };
     let honest = one()?.cancel(cancel).start(&mut |_| ())?;
     if !honest.verdict.is_passed() {

@@ -195,7 +195,7 @@ pub(crate) struct GuestArgs {
     pub(crate) kernel_append: Option<String>,
 
     /// A disk of the guest's: a file with its blocks, as a virtio device on PCI; may be given several times. What the guest
-    /// writes stays in the file
+    /// writes stays in the file, but for the cases of a campaign
     #[arg(long, value_name = "FILE")]
     pub(crate) disk: Vec<PathBuf>,
 

@@ -230,6 +230,29 @@ fn a_lie_is_shown_among_the_lines_of_the_log() {
     );
 }
 
+#[test]
+fn an_access_that_a_device_was_refused_is_shown_there_too() {
+    let refused =
+        r#"report {"event":"dma-refused","device":"00:02.0","gpa":"0x5000","access":"write"}"#;
+    let output = run(&["text hello", refused, "passed", POWER_OFF], &[]);
+    let text = stdout(&output);
+    assert!(
+        text.contains("DMA   device 00:02.0 may not write guest physical address 0x5000"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_disk_that_is_not_there_is_named() {
+    let output = run(&[], &["--disk", "/nonexistent"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("/nonexistent") && text.contains("disk"),
+        "{text}"
+    );
+}
+
 fn campaign(directory: &tempfile::TempDir, script: &[&str], more: &[&str]) -> Output {
     let image = directory.path().join("image.igvm");
     fs::write(&image, script.join("\n")).unwrap();
