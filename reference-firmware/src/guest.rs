@@ -39,7 +39,7 @@ const KERNEL: &str = "guest.kernel";
 const INITRD: &str = "guest.initrd";
 const COMMAND_LINE: &str = "guest.command-line";
 const FIRMWARE: &str = "guest.firmware";
-/// If it is there, a kernel gets our ACPI tables, and the host's are not looked at.
+/// If it is there, a kernel gets the host's ACPI tables.
 const ACPI: &str = "guest.acpi";
 
 /// What the guest is made of.

@@ -131,6 +131,19 @@ pub(crate) enum HostError {
 }
 
 impl Host {
+    fn native() -> native::Host<'static> {
+        // SAFETY: this is ring 0. The firmware reaches the serial port, the power-management register, the reset port, the
+        // timer that calibrates another, selector and data of QEMU's firmware configuration (never its transfers, at 0x514), and
+        // the local APIC: none of them changes memory.
+        #[expect(
+            unsafe_code,
+            reason = "vouches for the ports and registers that this firmware uses"
+        )]
+        unsafe {
+            native::Host::assume_harmless(&[])
+        }
+    }
+
     fn ask<T>(
         self,
         native: impl FnOnce(&mut native::Host<'static>) -> Result<T, Infallible>,
@@ -140,14 +153,7 @@ impl Host {
             let mut ghcb = snp::ghcb().ok_or(HostError::Silent)?;
             return snp(&mut ghcb).map_err(HostError::Snp);
         }
-        // SAFETY: this is ring 0. The firmware reaches the serial port, the power-management register, the reset port, the
-        // timer that calibrates another, and the local APIC: none of them changes memory.
-        #[expect(
-            unsafe_code,
-            reason = "vouches for the ports and registers that this firmware uses"
-        )]
-        let mut host = unsafe { native::Host::assume_harmless(&[]) };
-        match native(&mut host) {
+        match native(&mut Self::native()) {
             Ok(answer) => Ok(answer),
             Err(never) => match never {},
         }
@@ -176,7 +182,10 @@ impl PortCall for Host {
             let mut ghcb = snp::ghcb().ok_or(HostError::Silent)?;
             return ghcb.port_read_bytes(port, bytes).map_err(HostError::Snp);
         }
-        self.ask(|host| host.port_read_bytes(port, bytes), |_| Ok(()))
+        match Self::native().port_read_bytes(port, bytes) {
+            Ok(()) => Ok(()),
+            Err(never) => match never {},
+        }
     }
 
     fn port_write_bytes(&mut self, port: u16, bytes: &[u8]) -> Result<(), HostError> {

@@ -17,7 +17,7 @@ pub(crate) const RESTRICTED: Variant = Variant {
     debug: false,
     restricted: true,
     vmpl: None,
-    own_acpi: false,
+    host_acpi: false,
 };
 
 /// The sizes of machines that the firmware must boot on: processors, and memory in MiB.
@@ -145,8 +145,9 @@ impl Bench {
         let level = variant
             .vmpl
             .map_or_else(String::new, |vmpl| format!("vmpl{vmpl}-"));
+        let acpi = if variant.host_acpi { "host-acpi-" } else { "" };
         let file = self.scratch.path().join(format!(
-            "{restricted}{level}{}.igvm",
+            "{restricted}{level}{acpi}{}.igvm",
             command_line.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
         ));
         std::fs::copy(&image.file, &file).context("cannot copy an image")?;

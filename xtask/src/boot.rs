@@ -28,6 +28,7 @@ Examples:
   cargo xtask boot --kernel vmlinuz --initrd initrd.img --guest-append 'console=ttyS0'
   cargo xtask boot --firmware debian                   # OVMF below the SVSM, and Linux by it
   cargo xtask boot --vmpl 1                            # the guest right below the SVSM
+  cargo xtask boot --host-acpi                         # QEMU's ACPI tables for the guest
   cargo xtask boot --platform native --log json --timeout 30
   cargo xtask boot --no-guest --restricted-injection   # interrupts by the #HV doorbell, and so ticks
   cargo xtask boot --no-guest --debug-image --gdb 1234
@@ -91,9 +92,9 @@ pub(crate) struct Args {
     /// The guest's level on SEV-SNP [default: 2]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..=3), conflicts_with_all = ["image", "no_guest"])]
     vmpl: Option<u8>,
-    /// Give a kernel the SVSM's ACPI tables, without devices, and run none of the host's code in it.
+    /// Give a kernel the ACPI tables that the host has made, whose code it runs, instead of the SVSM's.
     #[arg(long, conflicts_with_all = ["image", "no_guest", "firmware"])]
-    own_acpi: bool,
+    host_acpi: bool,
     /// What starts the image: the software machine, or QEMU's own loader where it has one.
     #[arg(long, value_enum, default_value_t = Machine::L0)]
     machine: Machine,
@@ -170,7 +171,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
                 debug: args.debug_image,
                 restricted: args.restricted_injection,
                 vmpl: args.vmpl,
-                own_acpi: args.own_acpi,
+                host_acpi: args.host_acpi,
             };
             let built = firmware::image(&programs, loader, variant, guest.as_ref())?;
             (built.file, Some(built.symbols))

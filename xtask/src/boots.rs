@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Instant;
 use svsm_igvm::file::{Body, ImageFile};
 use svsm_sim::fault::{Fault, Platforms};
+use svsm_stage2::handoff::{Handoff, Staged};
 use svsm_testbed::campaign::judge;
 use svsm_testbed::images::TraceEntry;
 use svsm_testbed::verdict::Crash;
@@ -167,15 +168,15 @@ fn guests(bench: &Bench) -> Result<Vec<Case>> {
         }))
     };
     let at_level = |vmpl: u8| -> Result<Case> {
-        let own_acpi = vmpl == 3;
+        let host_acpi = vmpl == 1;
         let variant = Variant {
             vmpl: Some(vmpl),
-            own_acpi,
+            host_acpi,
             ..Variant::default()
         };
         let run = bench.run_caller_in(size, "services seed=2 hostile=200", variant)?;
         let mut run = run.expect(format!("starts at VMPL{vmpl}"));
-        if !own_acpi {
+        if host_acpi {
             run = run.expect("bytes of ACPI tables are the host's");
         }
         let name = format!("serves a guest at VMPL{vmpl}");
@@ -221,21 +222,27 @@ fn refusals(bench: &Bench, scratch: &Path) -> Result<Vec<Case>> {
 /// Payload that a host changes after the launch: it is what the host can see, and nothing of the machine's own measures it.
 fn changed_payload(bench: &Bench, scratch: &Path, whole: &[u8]) -> Result<[Case; 2]> {
     let file = ImageFile::read(whole).context("the image is not one")?;
-    let mut shown = Vec::new();
+    let (mut shown, mut handoff) = (Vec::new(), None);
     for header in file.headers() {
         if let Body::PageData(page) = &header.body
-            && let (true, Some(data)) = (page.shared, page.data)
+            && let Some(data) = page.data
         {
+            if !page.shared {
+                handoff = handoff.or(Handoff::parse(data).ok());
+                continue;
+            }
             let at = data.as_ptr().addr() - whole.as_ptr().addr();
             shown.push((page.gpa, at));
         }
     }
-    // The archive comes first; the SVSM starts at a multiple of 2 MiB behind it.
-    let archive = shown.get(1).context("the image has no staged archive")?;
-    let mut behind = shown.iter().skip(1);
-    let svsm = behind
-        .find(|(gpa, _)| gpa.is_multiple_of(2 << 20))
-        .context("the image has no staged SVSM")?;
+    let handoff = handoff.context("the image has no hand-off")?;
+    let page = |staged: Option<Staged>| {
+        let start = staged?.source.start().as_u64();
+        let mut pages = shown.iter();
+        pages.find(|(gpa, _)| *gpa == start).map(|(_, at)| *at)
+    };
+    let archive = page(handoff.staged).context("the image has no staged archive")?;
+    let svsm = page(handoff.staged_svsm).context("the image has no staged SVSM")?;
     let changed = |name: &str, at: usize| -> Result<Run> {
         let mut bytes = whole.to_vec();
         *bytes.get_mut(at + 5).context("the image is too small")? ^= 1;
@@ -249,13 +256,13 @@ fn changed_payload(bench: &Bench, scratch: &Path, whole: &[u8]) -> Result<[Case;
     Ok([
         Case::new(
             "refuses programs that the host has changed",
-            changed("programs.igvm", archive.1)?.expect("Digest"),
+            changed("programs.igvm", archive)?.expect("Digest"),
             "a refusal that names the digest",
             |outcome| matches!(outcome.verdict, Verdict::Failed { code: 0xfffe_0000 }),
         ),
         Case::new(
             "refuses an SVSM that the host has changed",
-            changed("svsm.igvm", svsm.1)?,
+            changed("svsm.igvm", svsm)?,
             "an end for what the host broke",
             |outcome| {
                 matches!(

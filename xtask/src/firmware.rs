@@ -128,8 +128,8 @@ pub(crate) struct Variant {
     pub(crate) restricted: bool,
     /// The guest's level, if it is not the usual one.
     pub(crate) vmpl: Option<u8>,
-    /// A kernel gets the SVSM's ACPI tables instead of the host's.
-    pub(crate) own_acpi: bool,
+    /// A kernel gets the host's ACPI tables instead of the SVSM's.
+    pub(crate) host_acpi: bool,
 }
 
 impl From<bool> for Variant {
@@ -207,7 +207,7 @@ pub(crate) fn image(
         debug,
         restricted,
         vmpl,
-        own_acpi,
+        host_acpi,
     } = variant.into();
     let start = ui::step(&format!("laying out the image for {loader}"));
     let mut manifest = Manifest::load(&workspace::root().join("reference-firmware/image.toml"))?;
@@ -219,8 +219,8 @@ pub(crate) fn image(
     if let (Some(vmpl), Some(guest)) = (vmpl, &mut manifest.guest) {
         guest.vmpl = vmpl;
     }
-    if let (true, Some(guest)) = (own_acpi, &mut manifest.guest) {
-        guest.acpi = AcpiTables::Own;
+    if let (true, Some(guest)) = (host_acpi, &mut manifest.guest) {
+        guest.acpi = AcpiTables::Host;
     }
     if !loader.takes(Need::Directive(Directive::SharedPages)) {
         ui::note(&format!(
@@ -242,7 +242,10 @@ pub(crate) fn image(
     let restricted = if restricted { "-restricted" } else { "" };
     let with = guest.map_or("svsm", |guest| guest.name);
     let level = vmpl.map_or_else(String::new, |vmpl| format!("-vmpl{vmpl}"));
-    let file = dir.join(format!("{with}-{loader}{level}{restricted}{debug}.igvm"));
+    let acpi = if host_acpi { "-host-acpi" } else { "" };
+    let file = dir.join(format!(
+        "{with}-{loader}{level}{acpi}{restricted}{debug}.igvm"
+    ));
     let symbols = Symbols::path_beside(&file);
     write(&file, &image.bytes)?;
     write(

@@ -36,7 +36,7 @@ pub enum Error {
     /// No processors, or more than fit into the tables.
     Processors(usize),
     /// The ACPI tables that the host has are none, or its script for them does not add up.
-    HostTables,
+    HostTables(TableFault),
     /// The host does not answer.
     Host,
     /// A memory map that is not sorted, overlaps, or has too many entries.
@@ -53,6 +53,38 @@ pub enum Error {
     SectionType(u32),
     /// The firmware asks for memory here that is not whole pages below 4 GiB, or overlaps other memory of it.
     Section(u32),
+}
+
+/// What is wrong with the tables of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum TableFault {
+    /// The script is too long, or has no whole lines.
+    Script,
+    /// A file is loaded twice, is not there, or asks for an address that is a multiple of nonsense.
+    File,
+    /// The files are too many, or too large.
+    Size,
+    /// A line names a file that was not loaded, or a part that the file does not have.
+    Reach,
+    /// A pointer leads nowhere, or has no room for the address.
+    Pointer,
+    /// There is no root pointer, or no table where it points.
+    Root,
+}
+
+impl fmt::Display for TableFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Script => "the script has no whole lines, or too many",
+            Self::File => "the script loads a file that cannot be loaded",
+            Self::Size => "the files are too many, or too large",
+            Self::Reach => "the script reaches beyond its files",
+            Self::Pointer => "a pointer leads nowhere",
+            Self::Root => "there is no root pointer with a table",
+        })
+    }
 }
 
 /// The result of everything here.
@@ -96,7 +128,7 @@ impl fmt::Display for Error {
                 f,
                 "the memory that the firmware asks for at {gpa:#x} is not whole pages of its own"
             ),
-            Self::HostTables => f.write_str("the host's ACPI tables do not add up"),
+            Self::HostTables(fault) => write!(f, "the host's ACPI tables do not add up: {fault}"),
             Self::Host => f.write_str("the host does not answer"),
             Self::MemoryMap => f.write_str("the memory map is not sorted, or too long"),
         }

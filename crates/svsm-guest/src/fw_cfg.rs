@@ -14,6 +14,8 @@ const SIGNATURE: u16 = 0x00;
 const DIRECTORY: u16 = 0x19;
 const RECORD: usize = 64;
 const NAME: usize = 8;
+/// Records that are read together: not more than an exit of SEV-SNP carries.
+const AT_ONCE: usize = 16;
 /// More files than any QEMU has.
 const MAX_FILES: u32 = 1024;
 
@@ -111,7 +113,7 @@ impl<P: Ports> FwCfg<P> {
         Ok((signature == *b"QEMU").then_some(Self(ports)))
     }
 
-    /// Looks for a file; `None` if there is none of that name, or the host lists more than anybody has.
+    /// Looks for a file; `None` if there is none of that name among the first 1024.
     ///
     /// # Errors
     /// Those of the ports.
@@ -120,20 +122,15 @@ impl<P: Ports> FwCfg<P> {
         self.0.select(DIRECTORY)?;
         self.0.read(&mut count)?;
         let count = u32::from_be_bytes(count).min(MAX_FILES);
-        for _ in 0..count {
-            let mut record = [0; RECORD];
-            self.0.read(&mut record)?;
-            let ([s0, s1, s2, s3, k0, k1, ..], Some(found)) =
-                (record, record.get(NAME..).and_then(<[u8]>::first_chunk))
-            else {
-                continue;
-            };
-            if Name::of(found) == name {
-                return Ok(Some(File {
-                    key: u16::from_be_bytes([k0, k1]),
-                    bytes: u32::from_be_bytes([s0, s1, s2, s3]),
-                }));
+        let mut records = [[0; RECORD]; AT_ONCE];
+        let mut left = usize::try_from(count).unwrap_or_default();
+        while left > 0 {
+            let now = records.get_mut(..left.min(AT_ONCE)).unwrap_or_default();
+            self.0.read(now.as_flattened_mut())?;
+            if let Some(file) = now.iter().find_map(|record| named(record, name)) {
+                return Ok(Some(file));
             }
+            left -= now.len();
         }
         Ok(None)
     }
@@ -146,6 +143,16 @@ impl<P: Ports> FwCfg<P> {
         self.0.select(file.key)?;
         self.0.read(into)
     }
+}
+
+/// The file of a record, if it has that name.
+fn named(record: &[u8; RECORD], name: Name) -> Option<File> {
+    let [s0, s1, s2, s3, k0, k1, ..] = *record;
+    let found = record.get(NAME..).and_then(<[u8]>::first_chunk)?;
+    (Name::of(found) == name).then_some(File {
+        key: u16::from_be_bytes([k0, k1]),
+        bytes: u32::from_be_bytes([s0, s1, s2, s3]),
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Everything small lies below 640 KiB, the kernel where it wants to be, the RAM disk at the end of memory.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TableFault};
 use crate::kernel::{ENTRY_64, Kernel};
 use crate::params::{self, Pointers, Region, RegionKind, SnpSetupData};
 use crate::{acpi, stub, tables};
@@ -165,7 +165,13 @@ impl Layout {
             return Err(Error::Processors(count));
         }
         let disk = (guest.initrd.len() as u64).next_multiple_of(PAGE);
-        let tables = (guest.acpi.tables().len() as u64).next_multiple_of(PAGE);
+        let tables = guest.acpi.tables().len() as u64;
+        if let Acpi::Host { root, .. } = guest.acpi
+            && root >= tables
+        {
+            return Err(Error::HostTables(TableFault::Root));
+        }
+        let tables = tables.next_multiple_of(PAGE);
         let needed = kernel
             .preferred()
             .checked_add(kernel.memory())
@@ -515,6 +521,12 @@ mod tests {
         };
         let refused = Layout::new(&Guest { acpi, ..own }).unwrap_err();
         assert!(matches!(refused, Error::NoRoom { .. }));
+        let acpi = Acpi::Host {
+            tables: &tables,
+            root: 0x2345,
+        };
+        let refused = Layout::new(&Guest { acpi, ..own }).unwrap_err();
+        assert_eq!(refused, Error::HostTables(TableFault::Root));
     }
 
     #[test]

@@ -19,4 +19,4 @@ pub mod stub; // validates memory before the kernel
 pub mod table_loader; // or tables that the host has made
 pub mod tables; // page tables for its start
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, TableFault};

@@ -4,7 +4,7 @@
 //! Script and files are the host's word. Everything is copied before it is looked at, and nothing that the script says reaches
 //! beyond the copy. What the tables say to a kernel is another matter: they have code (AML) that the kernel runs.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TableFault};
 use crate::fw_cfg::{File, FwCfg, Name, Ports};
 
 /// The most bytes that the files may take together.
@@ -114,9 +114,9 @@ impl<'s> HostTables<'s> {
         let Some(script) = find(device, Name::new(SCRIPT))? else {
             return Ok(None);
         };
-        let len = usize::try_from(script.len()).map_err(|_| Error::HostTables)?;
+        let len = usize::try_from(script.len()).unwrap_or(usize::MAX);
         let room = room.get_mut(..len).filter(|_| len % ENTRY == 0);
-        let room = room.ok_or(Error::HostTables)?;
+        let room = room.ok_or(Error::HostTables(TableFault::Script))?;
         device.read(script, room).map_err(|_| Error::Host)?;
         let mut tables = Self {
             script: room,
@@ -134,7 +134,7 @@ impl<'s> HostTables<'s> {
         }
     }
 
-    /// Bytes that the tables take; a multiple of nothing in particular.
+    /// Bytes that the tables take.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
@@ -147,11 +147,12 @@ impl<'s> HostTables<'s> {
     /// [`Error::HostTables`] if `out` has not [`bytes`](Self::bytes), the script reaches beyond its files, or what it leaves has no
     /// root, [`Error::Host`] if the host does not answer. Nothing of `out` may be used then.
     pub fn load<P: Ports>(&self, device: &mut FwCfg<P>, out: &mut [u8], at: u64) -> Result<u64> {
-        let out = out.get_mut(..self.bytes).ok_or(Error::HostTables)?;
+        let out = out.get_mut(..self.bytes);
+        let out = out.ok_or(Error::HostTables(TableFault::Size))?;
         out.fill(0);
         for file in self.files.iter().flatten() {
             let room = out.get_mut(file.start..file.start + file.len);
-            let room = room.ok_or(Error::HostTables)?;
+            let room = room.ok_or(Error::HostTables(TableFault::Size))?;
             device.read(file.file, room).map_err(|_| Error::Host)?;
         }
         for step in self.steps() {
@@ -189,15 +190,16 @@ impl<'s> HostTables<'s> {
     ) -> Result<()> {
         let align = align.max(1);
         if !align.is_power_of_two() || align > MAX_ALIGN || self.loaded(name).is_ok() {
-            return Err(Error::HostTables);
+            return Err(Error::HostTables(TableFault::File));
         }
-        let file = find(device, name)?.ok_or(Error::HostTables)?;
-        let len = usize::try_from(file.len()).map_err(|_| Error::HostTables)?;
+        let file = find(device, name)?.ok_or(Error::HostTables(TableFault::File))?;
+        let len = usize::try_from(file.len()).unwrap_or(usize::MAX);
         let start = self.bytes.next_multiple_of(align);
         let end = start.checked_add(len).filter(|end| *end <= MAX_BYTES);
-        let end = end.ok_or(Error::HostTables)?;
+        let too_much = Error::HostTables(TableFault::Size);
+        let end = end.ok_or(too_much)?;
         let mut free = self.files.iter_mut().filter(|place| place.is_none());
-        *free.next().ok_or(Error::HostTables)? = Some(Loaded {
+        *free.next().ok_or(too_much)? = Some(Loaded {
             name,
             file,
             start,
@@ -210,7 +212,7 @@ impl<'s> HostTables<'s> {
     fn loaded(&self, name: Name) -> Result<Loaded> {
         let mut files = self.files.iter().flatten();
         let file = files.find(|file| file.name == name && !name.is_empty());
-        file.copied().ok_or(Error::HostTables)
+        file.copied().ok_or(Error::HostTables(TableFault::Reach))
     }
 
     /// A part of a file's copy.
@@ -223,9 +225,8 @@ impl<'s> HostTables<'s> {
     ) -> Result<&'o mut [u8]> {
         let file = self.loaded(name)?;
         let end = start.checked_add(len).filter(|end| *end <= file.len);
-        let end = end.ok_or(Error::HostTables)?;
-        out.get_mut(file.start + start..file.start + end)
-            .ok_or(Error::HostTables)
+        end.and_then(|end| out.get_mut(file.start + start..file.start + end))
+            .ok_or(Error::HostTables(TableFault::Reach))
     }
 
     fn point(
@@ -237,8 +238,9 @@ impl<'s> HostTables<'s> {
         offset: usize,
         size: usize,
     ) -> Result<()> {
+        let nowhere = Error::HostTables(TableFault::Pointer);
         if !matches!(size, 1 | 2 | 4 | 8) {
-            return Err(Error::HostTables);
+            return Err(nowhere);
         }
         let source = self.loaded(source)?;
         let place = self.part(out, target, offset, size)?;
@@ -251,9 +253,9 @@ impl<'s> HostTables<'s> {
         let offset = u64::from_le_bytes(word);
         let sum = address
             .checked_add(offset)
-            .filter(|_| offset <= source.len as u64)
+            .filter(|_| offset < source.len as u64)
             .filter(|sum| size == 8 || sum >> (8 * size) == 0)
-            .ok_or(Error::HostTables)?;
+            .ok_or(nowhere)?;
         for (to, from) in place.iter_mut().zip(sum.to_le_bytes()) {
             *to = from;
         }
@@ -264,7 +266,7 @@ impl<'s> HostTables<'s> {
         let part = self.part(out, name, start, len)?;
         let sum = part.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
         let [place] = self.part(out, name, at, 1)? else {
-            return Err(Error::HostTables);
+            return Err(Error::HostTables(TableFault::Reach));
         };
         *place = place.wrapping_sub(sum);
         Ok(())
@@ -274,13 +276,14 @@ impl<'s> HostTables<'s> {
 /// Checks that there is a root pointer, and that the table to which it points is among what was loaded.
 fn check_root(out: &[u8], at: u64, root: Loaded) -> Result<()> {
     let bytes = out.get(root.start..root.start + root.len);
-    let bytes = bytes.ok_or(Error::HostTables)?;
+    let none = Error::HostTables(TableFault::Root);
+    let bytes = bytes.ok_or(none)?;
     let adds_up = |len: usize| {
         let part = bytes.get(..len).unwrap_or(&[1]);
         part.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)) == 0
     };
     if !bytes.starts_with(b"RSD PTR ") || !adds_up(ROOT_BYTES) {
-        return Err(Error::HostTables);
+        return Err(none);
     }
     let word = |offset: usize| bytes.get(offset..).and_then(<[u8]>::first_chunk::<4>);
     let old = word(16).map_or(0, |word| u64::from(u32::from_le_bytes(*word)));
@@ -288,7 +291,7 @@ fn check_root(out: &[u8], at: u64, root: Loaded) -> Result<()> {
     let (table, signature) = match (bytes.get(15), new) {
         (Some(2..), Some(new)) if *new != [0; 8] => {
             if !adds_up(ROOT_2_BYTES) {
-                return Err(Error::HostTables);
+                return Err(none);
             }
             (u64::from_le_bytes(*new), b"XSDT")
         }
@@ -299,10 +302,10 @@ fn check_root(out: &[u8], at: u64, root: Loaded) -> Result<()> {
         .and_then(|start| usize::try_from(start).ok());
     let table = start
         .and_then(|start| out.get(start..)?.get(..HEADER_BYTES))
-        .ok_or(Error::HostTables)?;
+        .ok_or(none)?;
     match table.starts_with(signature) {
         true => Ok(()),
-        false => Err(Error::HostTables),
+        false => Err(none),
     }
 }
 

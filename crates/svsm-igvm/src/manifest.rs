@@ -177,11 +177,12 @@ pub struct Guest {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum AcpiTables {
-    /// Those that the host has made, if it has some: with its devices, and with code of the host that the kernel runs.
+    /// Those of the SVSM, which describe a q35.
     #[default]
-    Host,
-    /// Those of the SVSM: processors and power, and no devices that are not found by looking.
     Own,
+    /// Those that the host has made, if it has some. They have code (AML), which the kernel runs with all its rights: the host can
+    /// take such a kernel over.
+    Host,
 }
 
 impl Default for Guest {
@@ -192,7 +193,7 @@ impl Default for Guest {
             command_line: String::new(),
             firmware: None,
             vmpl: 2,
-            acpi: AcpiTables::Host,
+            acpi: AcpiTables::Own,
         }
     }
 }

@@ -98,7 +98,7 @@ fn the_promised_digest_is_that_of_a_launch() {
     assert_eq!(image(&manifest).report.snp, None);
 }
 
-/// A staged archive passes no launch; what the launch measures is its digest.
+/// The SVSM itself: its digest stands for it in what is measured, and every page of it arrives where the host can see it.
 #[test]
 fn a_staged_svsm_is_measured_by_its_digest_alone() {
     let mut manifest = manifest();
@@ -162,6 +162,7 @@ fn a_staged_svsm_is_measured_by_its_digest_alone() {
     assert!(refused.to_string().contains("svsm.delivery"), "{refused}");
 }
 
+/// A staged archive passes no launch; what the launch measures is its digest.
 #[test]
 fn a_staged_archive_is_measured_by_its_digest_alone() {
     let measured = image(&manifest());

@@ -104,7 +104,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         tsc_at_entry: 0,
     };
     let in_place = InPlace::loaded(&plan.handoff)?;
-    let jump = exec::run(block.as_mut_bytes(), run_time, in_place, &tables)?;
+    let jump = exec::run(block.as_mut_bytes(), run_time, &in_place, &tables)?;
     println!(
         "\nstage2 would load {:#x} into CR3 and jump to {}",
         jump.cr3, jump.entry

@@ -42,16 +42,21 @@ pub struct Jump {
 /// # Errors
 ///
 /// [`Error::Handoff`] and [`Error::Region`] for a block that is malformed, does not suit
-/// `run_time`, or was used before; [`Error::Table`] for an entry that no plan asks for. The SVSM
+/// `run_time` or `in_place`, or was used before; [`Error::Table`] for an entry that no plan asks for. The SVSM
 /// cannot run then: its tables may be half finished.
 pub fn run<W: Window>(
     block: &mut [u8],
     run_time: RunTime,
-    in_place: InPlace,
+    in_place: &InPlace,
     window: &W,
 ) -> Result<Jump> {
-    let InPlace { .. } = in_place;
     let mut handoff = Handoff::parse(block)?;
+    if !in_place.is_of(&handoff) {
+        return Err(Error::Region {
+            region: Region::SvsmStaging,
+            fault: Fault::Missing,
+        });
+    }
     if handoff.run_time.is_some() {
         let offset = core::mem::offset_of!(crate::handoff::WireHandoff, flags);
         return Err(Error::Handoff {

@@ -121,7 +121,7 @@ impl<'a> Request<'a> {
             stage2_start: layout::STAGE2_START,
             stage2_end: layout::STAGE2_END,
             trampoline: layout::TRAMPOLINE,
-            stage2_stack_bytes: 0x4000,
+            stage2_stack_bytes: 0x6000,
             boot_stack_bytes: 0x8000,
             parameter_bytes: [0; Parameter::ALL.len()],
             archive_bytes: 0,
@@ -278,7 +278,7 @@ pub struct Plan {
     /// How the first CPU starts.
     pub start: Start,
     /// The hand-off, as it is before stage2 runs. The digest of a staged SVSM is missing in it, since page tables are made of
-    /// a plan: [`staged_svsm_digest`](Self::staged_svsm_digest) takes it.
+    /// a plan: [`set_staged_svsm_digest`](Self::set_staged_svsm_digest) takes it.
     pub handoff: Handoff,
 }
 
@@ -294,7 +294,7 @@ impl Plan {
     }
 
     /// Puts in the SHA-384 of what is placed as [`Content::StagedSvsm`]. Nothing happens if nothing is.
-    pub const fn staged_svsm_digest(&mut self, digest: [u8; 48]) {
+    pub const fn set_staged_svsm_digest(&mut self, digest: [u8; 48]) {
         if let Some(staged) = &mut self.handoff.staged_svsm {
             staged.digest = digest;
         }

@@ -134,10 +134,11 @@ impl<E: fmt::Display> fmt::Display for Refused<E> {
 
 impl<E: core::error::Error> core::error::Error for Refused<E> {}
 
-/// The SVSM is where it belongs, so that its page tables can be looked at: what [`exec::run`](crate::exec::run) asks for.
+/// The SVSM of a hand-off is where it belongs, so that its page tables can be looked at: what [`exec::run`](crate::exec::run) asks
+/// for.
 #[derive(Debug)]
 #[must_use]
-pub struct InPlace(());
+pub struct InPlace(Option<Staged>);
 
 impl InPlace {
     /// For a stage2 that starts only what its image loads.
@@ -146,12 +147,17 @@ impl InPlace {
     /// [`Fault::Missing`](crate::Fault::Missing) for an SVSM that is staged.
     pub const fn loaded(handoff: &Handoff) -> crate::Result<Self> {
         match handoff.staged_svsm {
-            None => Ok(Self(())),
+            None => Ok(Self(None)),
             Some(_) => Err(Error::Region {
                 region: Region::SvsmStaging,
                 fault: Fault::Missing,
             }),
         }
+    }
+
+    /// Whether it is that hand-off's.
+    pub(crate) fn is_of(&self, handoff: &Handoff) -> bool {
+        self.0 == handoff.staged_svsm
     }
 }
 
@@ -177,7 +183,7 @@ pub fn receive_svsm<M: Memory>(
         };
         transfer.run(memory, hash)?;
     }
-    Ok(InPlace(()))
+    Ok(InPlace(handoff.staged_svsm))
 }
 
 /// Puts a staged archive where it belongs, and says how many pages that took; zero if the image

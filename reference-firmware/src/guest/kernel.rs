@@ -2,9 +2,9 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
-use svsm_guest::kernel::Kernel;
 
 use svsm_guest::fw_cfg::{self, FwCfg};
+use svsm_guest::kernel::Kernel;
 use svsm_guest::layout::{Acpi, Guest as Plan, Layout, Protection, Start};
 use svsm_guest::table_loader::{HostTables, MAX_SCRIPT_BYTES};
 use svsm_platform::addr::{Gpa, GpaRange, PageSize};
@@ -67,10 +67,10 @@ pub(super) fn lay_out(
     Ok((registers(facts, &layout), calling_area))
 }
 
-/// The layout, and the ACPI tables in it: the host's, in `tables`, if the image lets it have a say and it has some.
+/// The layout, and the ACPI tables in it: the host's, in `tables`, if the image wants them and there are some.
 fn place<'t>(plan: &Plan<'_>, tables: &'t mut Vec<u8>) -> Result<(Layout, Acpi<'t>), Failure> {
     let own = |plan| Ok((Layout::new(plan).map_err(Failure::Layout)?, Acpi::Own));
-    if user::file(ACPI).is_some() {
+    if user::file(ACPI).is_none() {
         return own(plan);
     }
     let no_answer = |_| Failure::Layout(svsm_guest::Error::Host);

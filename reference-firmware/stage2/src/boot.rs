@@ -65,8 +65,9 @@ fn prepare(handoff: u64, tsc: u64) -> Result<Jump, Failure> {
         encryption,
         tsc_at_entry: tsc,
     };
-    let in_place = staged::receive(&image, encryption)?;
-    Ok(exec::run(block, run_time, in_place, &window(encryption)?)?)
+    let window = window(encryption)?;
+    let in_place = staged::receive(&image, &window)?;
+    Ok(exec::run(block, run_time, &in_place, &window)?)
 }
 
 /// How this machine's page-table entries say private.
@@ -94,14 +95,14 @@ fn encryption(image: &Handoff) -> Result<Encryption> {
 /// How many pages of the SVSM are in view at once: a table at a time.
 const SLOTS: u32 = 4;
 
-pub(crate) fn window(encryption: Encryption) -> Result<TempWindow<Processor>> {
+fn window(encryption: Encryption) -> Result<TempWindow<Processor>> {
     let at = |gva: Gva| {
         let address = usize::try_from(gva.as_u64()).map_err(|_| Error::Bug)?;
         NonNull::new(with_exposed_provenance_mut::<u8>(address)).ok_or(Error::Bug)
     };
     let (pages, entries) = (at(layout::WINDOW)?, at(layout::WINDOW_TABLE)?.cast());
     // SAFETY: stage2's tables map the window's page table at `WINDOW_TABLE` and nothing in its free
-    // slots, by the plan; the machine starts with this one CPU, which has one such window at a time.
+    // slots, by the plan; the machine starts with this one CPU, and this is called once.
     let window = unsafe { TempWindow::new(entries, pages, SLOTS, encryption, Processor) };
     window.map_err(|_| Error::Bug)
 }

@@ -9,14 +9,12 @@ use svsm_mm::table::Processor as Tlb;
 use svsm_mm::window::{TempWindow, Window};
 use svsm_platform::Blame;
 use svsm_platform::addr::{Gpa, Gva};
-use svsm_platform::encryption::{Encryption, Visibility};
+use svsm_platform::encryption::Visibility;
 use svsm_platform::seam::Reason;
 use svsm_platform::snp::insn::{Processor, RmpSize};
-use svsm_platform::snp::{Error as SnpError, MsrProtocol, Pages, Reach};
+use svsm_platform::snp::{Error as SnpError, HvFeatures, MsrProtocol, Pages, Reach};
 use svsm_stage2::handoff::{Handoff, Platform};
 use svsm_stage2::staged::{self, InPlace, Refused, Windowed};
-
-use crate::boot;
 
 /// Why a page of the SVSM cannot be reached.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +51,8 @@ impl fmt::Display for Cause {
 pub(crate) enum Failure {
     /// What the image says cannot be.
     Image(svsm_stage2::Error),
+    /// The host does not speak as it has to.
+    Host(SnpError),
     /// It did not arrive as it was sent.
     Arrival(Refused<Cause>),
 }
@@ -62,6 +62,9 @@ impl Failure {
     pub(crate) fn reason(&self) -> Reason {
         let blame = match self {
             Self::Image(_) => return Reason::BadImage,
+            Self::Host(SnpError::ProtocolVersion) => return Reason::ProtocolVersion,
+            Self::Host(SnpError::Request) => return Reason::MissingFeature,
+            Self::Host(error) => Some(error.blame()),
             Self::Arrival(Refused::Page {
                 cause: Cause::Snp(error),
                 ..
@@ -85,6 +88,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Image(error) => error.fmt(f),
+            Self::Host(error) => error.fmt(f),
             Self::Arrival(refused) => refused.fmt(f),
         }
     }
@@ -94,15 +98,29 @@ impl fmt::Display for Failure {
 ///
 /// Not inlined: its pages leave the stack, which is small, before the tables are looked at.
 #[inline(never)]
-pub(crate) fn receive(handoff: &Handoff, encryption: Encryption) -> Result<InPlace, Failure> {
+pub(crate) fn receive(handoff: &Handoff, window: &TempWindow<Tlb>) -> Result<InPlace, Failure> {
     let is_snp = handoff.platform == Platform::Snp;
-    let accept = |window: &TempWindow<Tlb>, page| match is_snp {
+    if is_snp && handoff.staged_svsm.is_some() {
+        greet().map_err(Failure::Host)?;
+    }
+    let accept = |window: &&TempWindow<Tlb>, page| match is_snp {
         true => take(window, page),
         false => Ok(()),
     };
     // SAFETY: nothing of the SVSM is in its pages yet, and stage2 itself has none of them.
-    let mut memory = unsafe { Windowed::new(boot::window(encryption)?, accept) };
+    let mut memory = unsafe { Windowed::new(window, accept) };
     staged::receive_svsm(handoff, &mut memory, Hash(Hasher::new())).map_err(Failure::Arrival)
+}
+
+/// Agrees on a version of the protocol before anything is asked for.
+fn greet() -> Result<(), SnpError> {
+    let host = MsrProtocol::new(Processor);
+    host.sev_info()?.version()?;
+    if host.features()?.contains(HvFeatures::SNP) {
+        Ok(())
+    } else {
+        Err(SnpError::Request)
+    }
 }
 
 /// Has the host give a page, and takes it. There is no page to share with the host yet, so that each takes an exit.

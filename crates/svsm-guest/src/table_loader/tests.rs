@@ -120,41 +120,42 @@ fn no_script_means_no_tables() {
 #[test]
 fn a_script_does_not_reach_beyond_its_files() {
     let bad = [
-        point(TABLES, TABLES, 77, 4),
-        point(TABLES, TABLES, u32::MAX, 8),
-        point(TABLES, TABLES, 0, 3),
-        point(TABLES, "etc/else", 76, 4),
-        point("etc/else", TABLES, 76, 4),
-        // What is there says an offset beyond the file, or the sum has no room.
-        point(TABLES, TABLES, 40, 4),
-        point(TABLES, TABLES, 70, 2),
-        sum(TABLES, 80, 0, 80),
-        sum(TABLES, 0, 0, 81),
-        sum(TABLES, 0, u32::MAX, u32::MAX),
-        sum("", 0, 0, 1),
-        allocate(TABLES, 64),
-        allocate("etc/else", 64),
-        allocate("etc/acpi/other", 3),
-        allocate("etc/acpi/other", 8192),
+        (point(TABLES, TABLES, 77, 4), TableFault::Reach),
+        (point(TABLES, TABLES, u32::MAX, 8), TableFault::Reach),
+        (point(TABLES, TABLES, 0, 3), TableFault::Pointer),
+        (point(TABLES, "etc/else", 76, 4), TableFault::Reach),
+        (point("etc/else", TABLES, 76, 4), TableFault::Reach),
+        // What is there says an offset beyond the file, the sum has no room, or nothing is there to point to.
+        (point(TABLES, TABLES, 40, 4), TableFault::Pointer),
+        (point(TABLES, TABLES, 70, 2), TableFault::Pointer),
+        (sum(TABLES, 80, 0, 80), TableFault::Reach),
+        (sum(TABLES, 0, 0, 81), TableFault::Reach),
+        (sum(TABLES, 0, u32::MAX, u32::MAX), TableFault::Reach),
+        (sum("", 0, 0, 1), TableFault::Reach),
+        (allocate(TABLES, 64), TableFault::File),
+        (allocate("etc/else", 64), TableFault::File),
+        (allocate("etc/acpi/other", 3), TableFault::File),
+        (allocate("etc/acpi/other", 8192), TableFault::File),
     ];
-    for line in bad {
+    for (line, fault) in bad {
         let mut script = script();
         script.insert(2, line);
         let device = device(&script).with("etc/acpi/other", b"");
-        assert_eq!(run(device), Err(Error::HostTables), "{line:?}");
+        assert_eq!(run(device), Err(Error::HostTables(fault)), "{line:?}");
     }
 }
 
 #[test]
 fn scripts_and_files_have_limits() {
     let long = vec![[0; ENTRY]; MAX_SCRIPT_BYTES / ENTRY + 1];
-    assert_eq!(run(device(&long)), Err(Error::HostTables));
+    let refused = |fault| Err(Error::HostTables(fault));
+    assert_eq!(run(device(&long)), refused(TableFault::Script));
     let odd = Device::default().with(SCRIPT, &[0; ENTRY + 1]);
-    assert_eq!(run(odd), Err(Error::HostTables));
+    assert_eq!(run(odd), refused(TableFault::Script));
     let huge = Device::default()
         .with(SCRIPT, &allocate("huge", 1))
         .with("huge", &vec![0; MAX_BYTES + 1]);
-    assert_eq!(run(huge), Err(Error::HostTables));
+    assert_eq!(run(huge), refused(TableFault::Size));
     let many: Vec<_> = (0..=MAX_FILES)
         .map(|n| allocate(&std::format!("f{n}"), 1))
         .collect();
@@ -162,7 +163,7 @@ fn scripts_and_files_have_limits() {
     for n in 0..=MAX_FILES {
         device = device.with(&std::format!("f{n}"), b"x");
     }
-    assert_eq!(run(device), Err(Error::HostTables));
+    assert_eq!(run(device), refused(TableFault::Size));
 }
 
 #[test]
@@ -171,7 +172,12 @@ fn what_is_left_has_a_root() {
     for cut in [5, 4, 0] {
         let mut script = script();
         script.remove(cut);
-        assert_eq!(run(device(&script)), Err(Error::HostTables), "{cut}");
+        let fault = if cut == 0 {
+            TableFault::Reach
+        } else {
+            TableFault::Root
+        };
+        assert_eq!(run(device(&script)), Err(Error::HostTables(fault)), "{cut}");
     }
 }
 
@@ -196,7 +202,8 @@ fn a_later_root_points_to_an_xsdt() {
     };
     assert!(run(device(&root)).unwrap().is_some());
     root[24] = 0;
-    assert_eq!(run(device(&root)), Err(Error::HostTables));
+    let refused = Err(Error::HostTables(TableFault::Root));
+    assert_eq!(run(device(&root)), refused);
 }
 
 proptest! {

@@ -55,7 +55,7 @@ pub(super) fn pages(
     tables.extend(tables::tables(&plan.svsm)?);
     let all = targets.iter().fold(0, |mask, target| mask | target.mask());
     let svsm = svsm(plan, programs, &tables).ok_or(Error::Bug)?;
-    plan.staged_svsm_digest(Sha384::digest(svsm.as_flattened()).into());
+    plan.set_staged_svsm_digest(Sha384::digest(svsm.as_flattened()).into());
     let source = Source {
         programs,
         archive,

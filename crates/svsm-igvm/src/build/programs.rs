@@ -111,12 +111,12 @@ fn guest_files(
         bytes: guest.command_line.clone().into_bytes(),
     };
     files.push((GUEST_COMMAND_LINE, command_line));
-    if guest.acpi == AcpiTables::Own {
-        let own = File {
+    if guest.acpi == AcpiTables::Host {
+        let host = File {
             path: PathBuf::new(),
-            bytes: b"own".to_vec(),
+            bytes: b"host".to_vec(),
         };
-        files.push((GUEST_ACPI, own));
+        files.push((GUEST_ACPI, host));
     }
     Ok(files)
 }

@@ -272,7 +272,7 @@ impl Manifest {
             for (is_there, key) in [
                 (guest.initrd.is_some(), "guest.initrd"),
                 (!guest.command_line.is_empty(), "guest.command_line"),
-                (guest.acpi != AcpiTables::Host, "guest.acpi"),
+                (guest.acpi != AcpiTables::Own, "guest.acpi"),
             ] {
                 if is_there {
                     return Err(at(key, ManifestFault::FirmwareAlone));

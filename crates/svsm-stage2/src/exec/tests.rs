@@ -2,15 +2,17 @@ extern crate std;
 
 use super::*;
 use crate::error::TableFault;
-use crate::handoff::{EncryptionKind, HANDOFF_BYTES, Platform};
+use crate::handoff::{EncryptionKind, HANDOFF_BYTES, Platform, Staged};
 use crate::plan::{AddressSpace, Plan, ProgramFacts, Request, SegmentFacts};
 use crate::region::{Parameter, Rights};
+use crate::staged;
 use proptest::prelude::*;
+use sha2::Digest;
 use std::vec::Vec;
 use svsm_mm::frame::{FrameSource, Order};
 use svsm_mm::table::{Attributes, Levels, PageTable};
 use svsm_mm::window::{HostMemory, WordIndex};
-use svsm_platform::addr::{Gpa, GvaRange};
+use svsm_platform::addr::{Gpa, GpaRange, GvaRange};
 use svsm_platform::encryption::{BitPosition, Encryption};
 
 const STAGE2: [SegmentFacts; 2] = [
@@ -95,7 +97,7 @@ fn block(plan: &Plan) -> [u8; HANDOFF_BYTES as usize] {
 /// Runs on an SVSM that the image loads.
 fn run<W: Window>(block: &mut [u8], run_time: RunTime, window: &W) -> Result<Jump> {
     let in_place = InPlace::loaded(&plan(EncryptionKind::None).handoff)?;
-    super::run(block, run_time, in_place, window)
+    super::run(block, run_time, &in_place, window)
 }
 
 fn native() -> RunTime {
@@ -167,6 +169,97 @@ fn c_bit_goes_into_every_entry() {
         .map(|entry| if *entry == 0 { 0 } else { entry | 1 << 51 });
     assert!(contents(&mut memory).into_iter().eq(expected));
     assert_eq!(jump.cr3, plan.svsm.root().as_u64() | 1 << 51);
+}
+
+/// Memory of the host that holds what a plan stages, and the private pages to which it goes.
+struct Arriving<'m> {
+    shared: Vec<[u8; 4096]>,
+    source: Gpa,
+    target: &'m HostMemory,
+}
+
+impl staged::Memory for Arriving<'_> {
+    type Error = svsm_mm::Error;
+
+    fn fetch(&mut self, page: Gpa, into: &mut [u8; 4096]) -> svsm_mm::Result<()> {
+        let offset = page.checked_offset_from(self.source).unwrap();
+        *into = self.shared[usize::try_from(offset / 4096).unwrap()];
+        Ok(())
+    }
+
+    fn accept(&mut self, _: Gpa) -> svsm_mm::Result<()> {
+        Ok(())
+    }
+
+    fn write(&mut self, page: Gpa, contents: &[u8; 4096]) -> svsm_mm::Result<()> {
+        #[expect(unsafe_code, reason = "the window demands it")]
+        // SAFETY: the memory is the test's own.
+        let page = unsafe { self.target.map(page, Visibility::Private) }?;
+        page.write(0, contents)
+    }
+
+    fn read(&mut self, page: Gpa, into: &mut [u8; 4096]) -> svsm_mm::Result<()> {
+        #[expect(unsafe_code, reason = "the window demands it")]
+        // SAFETY: as above.
+        let page = unsafe { self.target.map(page, Visibility::Private) }?;
+        page.read(0, into)
+    }
+}
+
+struct Hash(sha2::Sha384);
+
+impl staged::Sha384 for Hash {
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> [u8; 48] {
+        self.0.finalize().into()
+    }
+}
+
+#[test]
+fn a_staged_svsm_runs_once_it_is_in_place() {
+    let loaded = plan(EncryptionKind::None);
+    let mut plan = loaded.clone();
+    let mut built = build(&plan.svsm);
+    let segments = plan.handoff.segments.iter();
+    let text = segments
+        .map(|segment| segment.area.pages().as_u64())
+        .sum::<u64>();
+    let text = usize::try_from(text).unwrap();
+    let mut shared = std::vec![[0x90; 4096]; text];
+    shared.extend(built.pages().map(|(_, page)| *page));
+    let source = Gpa::new(0x90_0000_0000).unwrap();
+    let digest = sha2::Sha384::digest(shared.as_flattened()).into();
+    let len_bytes = shared.len() as u64 * 4096;
+    plan.handoff.staged_svsm = Some(Staged {
+        source: GpaRange::new(source, len_bytes).unwrap(),
+        digest,
+    });
+    plan.handoff.check().unwrap();
+
+    let memory = HostMemory::new(plan.handoff.svsm);
+    let mut arriving = Arriving {
+        shared,
+        source,
+        target: &memory,
+    };
+    let hash = Hash(sha2::Sha384::new());
+    let in_place = staged::receive_svsm(&plan.handoff, &mut arriving, hash).unwrap();
+    let jump = super::run(&mut block(&plan), native(), &in_place, &memory).unwrap();
+    assert_eq!(jump.cr3, plan.svsm.root().as_u64());
+
+    // Nobody's word for another image.
+    let missing = Err(Error::Region {
+        region: Region::SvsmStaging,
+        fault: Fault::Missing,
+    });
+    let other = InPlace::loaded(&loaded.handoff).unwrap();
+    let refused = super::run(&mut block(&plan), native(), &other, &memory);
+    assert_eq!(refused, missing);
+    let refused = super::run(&mut block(&loaded), native(), &in_place, &memory);
+    assert_eq!(refused, missing);
 }
 
 #[test]

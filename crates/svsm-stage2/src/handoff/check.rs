@@ -2,11 +2,10 @@
 
 use svsm_platform::addr::{Gpa, GpaRange, Gva, GvaRange, PageSize};
 use svsm_platform::encryption::Encryption;
-
 use svsm_platform::level::Vmpl;
 
-use super::{EncryptionKind, HANDOFF_BYTES, Handoff, MAX_SEGMENTS, Platform, Staged};
-use crate::error::{Error, Fault, Result};
+use super::{EncryptionKind, HANDOFF_BYTES, Handoff, MAX_SEGMENTS, Platform, Staged, WireHandoff};
+use crate::error::{Error, Fault, Flaw, Result};
 use crate::layout::{self, MAX_TABLES, WINDOW_SLOTS};
 use crate::region::{Area, Parameter, Region, Span, check_disjoint, pages_from};
 
@@ -44,7 +43,9 @@ fn check_platform(handoff: &Handoff) -> Result<()> {
             && addressable(run_time.encryption, &handoff.stage2)
     });
     if handoff.guest_level == Some(Vmpl::Vmpl0) {
-        return Err(refuse(Region::Svsm, Fault::WrongRights));
+        let offset = core::mem::offset_of!(WireHandoff, guest_level);
+        let flaw = Flaw::Unknown;
+        return Err(Error::Handoff { offset, flaw });
     }
     if fits && rule_fits {
         Ok(())

@@ -439,9 +439,13 @@ fn a_guest_is_below_the_svsm() {
         guest_level: Some(Vmpl::Vmpl0),
         ..sample()
     };
-    let fault = Fault::WrongRights;
-    let region = Region::Svsm;
-    assert_eq!(own.check(), Err(Error::Region { region, fault }));
+    assert_eq!(
+        own.check(),
+        Err(Error::Handoff {
+            offset: 0x380,
+            flaw
+        })
+    );
 }
 
 #[test]

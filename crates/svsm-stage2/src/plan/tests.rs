@@ -276,7 +276,7 @@ fn a_staged_svsm_has_two_places() {
         );
     }
     assert_eq!(plan.handoff.staged_svsm.unwrap().source, loaded.gpa);
-    plan.staged_svsm_digest([9; 48]);
+    plan.set_staged_svsm_digest([9; 48]);
     assert_eq!(plan.handoff.staged_svsm.unwrap().digest, [9; 48]);
     // The rest is as it would be without.
     assert_eq!((&plain.stage2, &plain.svsm), (&plan.stage2, &plan.svsm));
@@ -391,7 +391,7 @@ fn bad_images_name_the_culprit() {
         Region::BootStack,
     );
     assert_eq!(
-        refusal(|r| r.stage2_end = gpa(0x2_0000)),
+        refusal(|r| r.stage2_end = gpa(0x2_2000)),
         (
             Region::Stage2Tables,
             Fault::NoRoom {
