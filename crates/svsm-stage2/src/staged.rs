@@ -144,7 +144,7 @@ impl InPlace {
     /// For a stage2 that starts only what its image loads.
     ///
     /// # Errors
-    /// [`Fault::Missing`](crate::Fault::Missing) for an SVSM that is staged.
+    /// [`Fault::Missing`] for an SVSM that is staged.
     pub const fn loaded(handoff: &Handoff) -> crate::Result<Self> {
         match handoff.staged_svsm {
             None => Ok(Self(None)),
