@@ -20,6 +20,7 @@ pub(crate) mod signing; // clause 20
 pub(crate) mod startup; // clause 9
 pub(crate) mod symmetric; // clauses 15.2 and 15.3
 pub(crate) mod testing; // clause 10
+pub(crate) mod timers; // clause 33 of version 1.83
 
 use crate::{
     handle::Handle,

@@ -21,6 +21,7 @@ use crate::{
         image::LoadError,
         object::{EVICT_SLOTS, ObjectSlot},
         session::SessionSlot,
+        timer::TIMERS_MAX,
     },
 };
 pub use endorse::EndorsementMark;
@@ -125,6 +126,17 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
+/// Authenticated countdown timers, as somebody outside sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timers {
+    /// The timers that have signaled, one bit each from `TPM_RH_ACT_0` on. A bit stays until a command sets the timer anew, or until the
+    /// TPM is reset.
+    pub signaled: u16,
+    /// In how many milliseconds the next timer signals, unless a command changes it.
+    pub next_ms: Option<u64>,
+}
+
 /// Whether a command is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a pending command needs further steps"]
@@ -211,6 +223,37 @@ impl<'a> Tpm<'a> {
     pub fn power_on(&mut self) -> Result<(), Error> {
         self.frame = Frame::new();
         self.core.power_on().map_err(not_loaded)
+    }
+
+    /// `_TPM_Init` without a loss of power: the platform is reset. It is as [`Tpm::power_on`], except that the TPM tells afterwards which
+    /// countdown timers had signaled, and may have been why.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Tpm::power_on`].
+    pub fn reset(&mut self) -> Result<(), Error> {
+        self.frame = Frame::new();
+        self.core.reset().map_err(not_loaded)
+    }
+
+    /// Sets how many authenticated countdown timers there are: up to 8, and none by default. A timer is worth something if somebody
+    /// outside acts when it signals, which [`Tpm::timers`] tells. A TPM without timers has no `TPM2_ACT_SetTimeout`. Has to be set before
+    /// the power comes, and to the same number each time.
+    pub fn set_timers(&mut self, count: u8) {
+        self.core.timers.count = count.min(TIMERS_MAX);
+    }
+
+    /// Which countdown timers have signaled by now, and when to ask again. Between a reset and the next startup none does.
+    pub fn timers(&mut self) -> Timers {
+        if !self.core.started {
+            return Timers::default();
+        }
+        self.core.tick();
+        let now = self.core.time.time;
+        Timers {
+            signaled: self.core.timers.signaled(),
+            next_ms: self.core.timers.next().map(|then| then.saturating_sub(now)),
+        }
     }
 
     /// As [`Tpm::power_on`], but with this permanent state.

@@ -34,7 +34,7 @@ pub use alg::Alg;
 pub use bytes::Bytes;
 pub use crypto::{Curve, HashAlg};
 pub use engine::{
-    EndorsementMark, Error, Identity, Progress, Refusal, Resume, Seams, Storage, Tpm,
+    EndorsementMark, Error, Identity, Progress, Refusal, Resume, Seams, Storage, Timers, Tpm,
 };
 pub use handle::Handle;
 pub use rc::Rc;

@@ -12,6 +12,7 @@ pub(crate) mod permanent; // seeds, proofs, counters, settings
 pub(crate) mod selftest; // known answers
 pub(crate) mod session; // sessions
 pub(crate) mod startup; // power, startup, shutdown, manufacture
+pub(crate) mod timer; // authenticated countdown timers
 pub(crate) mod volatile; // what a suspended TPM goes on with
 pub(crate) mod work; // what takes longer than a step
 
@@ -30,6 +31,7 @@ use object::Objects;
 use pcr::PcrValues;
 use permanent::{ClearState, Permanent, ResetState};
 use session::Sessions;
+use timer::Timers;
 use work::Work;
 use zeroize::Zeroize;
 
@@ -49,6 +51,7 @@ pub(crate) struct Core<'a> {
     pub(crate) sessions: Sessions<'a>,
     pub(crate) time: Time,
     pub(crate) work: Work,
+    pub(crate) timers: Timers,
 
     /// Startup was done since the power came.
     pub(crate) started: bool,
@@ -59,6 +62,8 @@ pub(crate) struct Core<'a> {
     generation: u64,
     pub(crate) physical_presence: bool,
     pub(crate) ph_enable: bool,
+    /// Nothing may be changed that outlives the next reset.
+    pub(crate) read_only: bool,
     /// PCR_Allocate asks for a reset before anything else.
     pub(crate) pcr_reconfigured: bool,
     /// The session that audits exclusively.
@@ -158,12 +163,14 @@ impl<'a> Core<'a> {
             sessions: Sessions::new(parts.sessions),
             time: Time::default(),
             work: Work::Idle,
+            timers: Timers::new(),
             started: false,
             loaded: false,
             dirty: false,
             generation: 0,
             physical_presence: false,
             ph_enable: true,
+            read_only: false,
             pcr_reconfigured: false,
             exclusive_audit: None,
             startup_locality3: false,

@@ -17,7 +17,7 @@ const MAGIC: [u8; 8] = *b"svsmvola";
 /// The layout; raised when it changes.
 const FORMAT: u16 = 1;
 /// The algorithms, commands and structures that a state may speak of; raised when one is added.
-const PROFILE: u16 = 2;
+const PROFILE: u16 = 3;
 /// Magic, format, profile, length of what follows the code.
 const PREFIX_LEN: usize = 8 + 2 + 2 + 4;
 const HEAD_LEN: usize = PREFIX_LEN + CODE_LEN;

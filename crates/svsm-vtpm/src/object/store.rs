@@ -196,6 +196,7 @@ impl Marshal for PolicyState {
         w.put(&self.auth_value_needed)?;
         w.put(&self.password_needed)?;
         w.put(&self.presence_needed)?;
+        w.put(&self.channel_needed)?;
         w.put(&self.nv_written.is_some())?;
         w.put(&self.nv_written.unwrap_or(false))
     }
@@ -218,6 +219,7 @@ impl Unmarshal for PolicyState {
         let auth_value_needed = r.read()?;
         let password_needed = r.read()?;
         let presence_needed = r.read()?;
+        let channel_needed = r.read()?;
         let has_written = r.read::<bool>()?;
         let nv_written = Some(r.read()?).filter(|_| has_written);
         Ok(Self {
@@ -229,6 +231,7 @@ impl Unmarshal for PolicyState {
             auth_value_needed,
             password_needed,
             presence_needed,
+            channel_needed,
             nv_written,
         })
     }

@@ -47,6 +47,10 @@ impl Core<'_> {
                 if !self.enabled(handle) {
                     return Err(Rc::HIERARCHY);
                 }
+                ensure(
+                    handle.timer().is_none() || self.timers.has(handle),
+                    Rc::VALUE,
+                )?;
             }
             HandleKind::Transient => {
                 slot = Some(self.objects.transient(handle).ok_or(Rc::REFERENCE_H0)?);
@@ -109,6 +113,7 @@ impl Core<'_> {
                 Handle::ENDORSEMENT => self.permanent.endorsement_auth.clone(),
                 Handle::LOCKOUT => self.permanent.lockout_auth.clone(),
                 Handle::PLATFORM => self.clear.platform_auth.clone(),
+                timer if timer.timer().is_some() => self.clear.platform_auth.clone(),
                 _ => Digest::EMPTY,
             },
             HandleKind::Transient | HandleKind::Persistent => match self.content_of(entity) {
@@ -140,7 +145,7 @@ impl Core<'_> {
                 Handle::ENDORSEMENT => self.permanent.endorsement_policy.clone(),
                 Handle::LOCKOUT => self.permanent.lockout_policy.clone(),
                 Handle::PLATFORM => self.clear.platform_policy.clone(),
-                _ => Policy::default(),
+                timer => self.timers.policy(timer),
             },
             HandleKind::Transient | HandleKind::Persistent => self
                 .object_of(entity)
@@ -180,6 +185,8 @@ impl Core<'_> {
     /// Whether the value can authorize this role at all.
     pub(crate) fn auth_available(&self, entity: Entity, role: Role, access: Access) -> bool {
         match entity.handle.kind() {
+            // A timer's value is the platform's.
+            HandleKind::Permanent => entity.handle.timer().is_none() || self.ph_enable,
             HandleKind::Transient | HandleKind::Persistent => match self.content_of(entity) {
                 Content::Object(object) => {
                     object.sensitive.is_some()

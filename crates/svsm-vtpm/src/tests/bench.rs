@@ -68,15 +68,24 @@ pub(crate) struct Bench {
 impl Bench {
     /// A TPM that was just powered on.
     pub(crate) fn powered(shelf: &Shelf) -> Self {
-        Self::made_of(shelf, &RustCrypto)
+        Self::made_of(shelf, &RustCrypto, |_| ())
     }
 
     /// A TPM with another provider.
     pub(crate) fn with_crypto(crypto: &'static dyn Crypto) -> Self {
-        Self::made_of(&Shelf::default(), crypto)
+        Self::made_of(&Shelf::default(), crypto, |_| ())
     }
 
-    fn made_of(shelf: &Shelf, crypto: &'static dyn Crypto) -> Self {
+    /// A TPM that was prepared before the power came.
+    pub(crate) fn prepared(shelf: &Shelf, prepare: impl FnOnce(&mut Tpm<'_>)) -> Self {
+        Self::made_of(shelf, &RustCrypto, prepare)
+    }
+
+    fn made_of(
+        shelf: &Shelf,
+        crypto: &'static dyn Crypto,
+        prepare: impl FnOnce(&mut Tpm<'_>),
+    ) -> Self {
         let clock = Hands::default();
         let entropy = Counting(Arc::new(Mutex::new(1)));
         let mut tpm = Tpm::new(
@@ -98,6 +107,7 @@ impl Bench {
             },
         )
         .unwrap();
+        prepare(&mut tpm);
         tpm.power_on().unwrap();
         Self {
             tpm,

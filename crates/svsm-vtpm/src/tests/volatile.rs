@@ -361,6 +361,6 @@ fn the_layout_is_frozen() {
     let start: Vec<u8> = hash.as_slice()[..8].to_vec();
     assert_eq!(
         (blob.len(), start),
-        (5032, vec![113, 171, 77, 3, 13, 11, 1, 241])
+        (5039, vec![125, 139, 160, 43, 170, 117, 18, 111])
     );
 }

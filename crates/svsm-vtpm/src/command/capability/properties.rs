@@ -87,7 +87,12 @@ fn fixed(core: &Core<'_>, property: u32) -> Option<u32> {
         0x26 => 0,
         0x27 => 0,
         0x28 => 128,
-        0x29 | 0x2A => count(table::COMMANDS.len()),
+        0x29 | 0x2A => count(
+            table::COMMANDS
+                .iter()
+                .filter(|c| core.offers(c.code))
+                .count(),
+        ),
         0x2B => 0,
         0x2C => count(BUFFER_MAX),
         0x2D => 0,
@@ -113,6 +118,7 @@ fn variable(core: &Core<'_>, property: u32) -> u32 {
                 | bit(core.clear.sh_enable, 1)
                 | bit(core.clear.eh_enable, 2)
                 | bit(core.clear.ph_enable_nv, 3)
+                | bit(core.read_only, 4)
                 | bit(Orderly::from_u8(permanent.orderly) != Orderly::None, 31)
         }
         0x02 => count(core.nv.count(HandleKind::Nv)),
