@@ -84,6 +84,16 @@ impl Ours {
         Ok(code_of(self.0.execute(0, command)?))
     }
 
+    /// What it answers to a command from a locality.
+    pub(crate) fn execute_from(&mut self, locality: u8, command: &[u8]) -> Result<&[u8]> {
+        Ok(self.0.execute(locality, command)?)
+    }
+
+    /// Gives it countdown timers, which libtpms has not.
+    pub(crate) fn set_timers(&mut self, count: u8) {
+        self.0.set_timers(count);
+    }
+
     /// The bytes of the permanent state, as the store got it last.
     pub(crate) fn state_len(&self) -> usize {
         self.1.load(Ordering::Relaxed)

@@ -67,7 +67,7 @@ pub(super) fn tpm() -> Result<Done> {
     match vtpm::library_missing() {
         Some(why) => said.push(format!("NOT compared with libtpms: {why}")),
         None => {
-            let diff = vtpm::diff(&vtpm::tool("tpm-diff")?, 1, SEQUENCES, false)?;
+            let diff = vtpm::diff(&vtpm::tool("tpm-diff")?, 1, SEQUENCES, vtpm::Who::Both)?;
             ensure!(
                 diff.unexplained == 0,
                 "{} differences to libtpms that nobody has explained",
