@@ -356,13 +356,13 @@ impl<'a> Tpm<'a> {
     }
 
     /// Which self-tests were passed.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "rustcrypto"))]
     pub(crate) const fn tested_for_test(&self) -> crate::state::selftest::Tests {
         self.core.tested
     }
 
     /// Gives the owner hierarchy a seed that a test knows.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "rustcrypto"))]
     pub(crate) const fn set_owner_seed_for_test(&mut self, seed: [u8; 64]) {
         self.core.permanent.sp_seed = seed;
     }

@@ -16,7 +16,7 @@ use crate::{
     rc::{Rc, Stop, ensure},
     structures::public::{Params, Public},
 };
-#[cfg(test)]
+#[cfg(all(test, feature = "rustcrypto"))]
 pub(crate) use vectors::{DRBG_ENTROPY, DRBG_OUTPUT};
 
 bitflags! {
