@@ -3,6 +3,9 @@
 //! It belongs to one permanent state: a hash over that, but for the data of orderly indices, which change without a commit and are
 //! here. What is read is read twice, first to judge it and then to take it over, so that a state that is refused changes nothing
 //! and nothing has to be kept between.
+//!
+//! Whether a loaded key's private part belongs to its public part is not looked at: who can seal such bytes has the private parts, too, and
+//! a key of two halves gives signatures that nobody accepts.
 
 use super::{
     Core,
