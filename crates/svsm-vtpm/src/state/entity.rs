@@ -13,7 +13,6 @@ use crate::{
     rc::{Rc, ensure},
     structures::{
         attributes::{NvAttributes, ObjectAttributes},
-        nv::NvKind,
         pcr::PCR_COUNT,
         public::Name,
     },
@@ -176,8 +175,10 @@ impl Core<'_> {
                 .object_of(entity)
                 .is_none_or(|o| o.has(ObjectAttributes::NO_DA)),
             HandleKind::Nv => self
-                .index(entity.handle)
-                .is_none_or(|index| index.public.has(NvAttributes::NO_DA) || index.public.is_pin()),
+                .index_attributes(entity.handle)
+                .is_none_or(|attributes| {
+                    attributes.contains(NvAttributes::NO_DA) || attributes.is_pin()
+                }),
             _ => true,
         }
     }
@@ -196,24 +197,21 @@ impl Core<'_> {
                 Content::Free => false,
             },
             HandleKind::Nv => {
-                let Some(index) = self.index(entity.handle) else {
+                let Some(attributes) = self.index_attributes(entity.handle) else {
                     return false;
                 };
                 let allowed = match access {
-                    Access::Write => index.public.has(NvAttributes::AUTH_WRITE),
-                    Access::Read => index.public.has(NvAttributes::AUTH_READ),
+                    Access::Write => attributes.contains(NvAttributes::AUTH_WRITE),
+                    Access::Read => attributes.contains(NvAttributes::AUTH_READ),
                     Access::Other => true,
                 };
-                let usable = match index.public.kind() {
-                    NvKind::PinPass | NvKind::PinFail if access != Access::Other => {
-                        index.public.has(NvAttributes::WRITTEN) && {
-                            let pin = self.pin(&index);
-                            pin.count < pin.limit
-                        }
-                    }
-                    _ => true,
+                let counted = attributes.is_pin() && access != Access::Other;
+                let usable = || {
+                    let pin = self.index(entity.handle).map(|index| self.pin(&index));
+                    attributes.contains(NvAttributes::WRITTEN)
+                        && pin.is_some_and(|pin| pin.count < pin.limit)
                 };
-                allowed && usable
+                allowed && (!counted || usable())
             }
             _ => true,
         }

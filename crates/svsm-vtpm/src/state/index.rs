@@ -196,15 +196,13 @@ impl Core<'_> {
 
     /// Counts a right or wrong use of a PIN index's value.
     pub(crate) fn count_pin(&mut self, handle: Handle, right: bool) {
-        let is_pin =
-            |attributes: A| matches!(attributes.kind(), Some(NvKind::PinFail | NvKind::PinPass));
-        if !self.index_attributes(handle).is_some_and(is_pin) {
+        if !self.index_attributes(handle).is_some_and(A::is_pin) {
             return;
         }
         let Some(mut index) = self.index(handle) else {
             return;
         };
-        if !index.public.is_pin() || !index.public.has(A::WRITTEN) {
+        if !index.public.has(A::WRITTEN) {
             return;
         }
         let pin = self.pin(&index);

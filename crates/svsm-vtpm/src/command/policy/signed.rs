@@ -195,8 +195,8 @@ pub(crate) fn secret(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     call.end()?;
     let entity = call.entity(0);
     // The use of a PIN is counted.
-    let counted = core.index(entity.handle).is_some_and(|i| i.public.is_pin());
-    ensure(!(core.read_only && counted), Rc::READ_ONLY)?;
+    let counted = |core: &Core<'_>| core.index(entity.handle).is_some_and(|i| i.public.is_pin());
+    ensure(!(core.read_only && counted(core)), Rc::READ_ONLY)?;
     let timeout = assertion.check(core, call, 1)?;
     let name = core.name_of(entity);
     assertion.apply(
