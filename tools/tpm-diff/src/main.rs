@@ -112,10 +112,13 @@ fn main() -> Result<ExitCode> {
     }
     let list = Explained::load()?;
     let mut tally = Tally::new(&list);
-    let mut ours = Ours::new()?;
+    let mut ours = if options.storm {
+        Ours::reproducible()?
+    } else {
+        Ours::new()?
+    };
     let seeds = options.seed..options.seed.saturating_add(options.sequences);
     if options.storm {
-        ours.set_timers(2);
         for seed in seeds {
             let successes = storm::sequence(seed, STORM, &mut ours)?;
             tally.add(STORM, successes);

@@ -55,7 +55,7 @@ pub(crate) fn sequence(seed: u64, length: u32, ours: &mut Ours) -> Result<u64> {
         generator: Generator::new(seed),
         whole: [const { Vec::new() }; 16],
     };
-    ours.reset()?;
+    ours.begin(seed)?;
     for command in generate::preamble() {
         ours.execute(&command)?;
     }
@@ -64,9 +64,8 @@ pub(crate) fn sequence(seed: u64, length: u32, ours: &mut Ours) -> Result<u64> {
     }
     let mut successes = 0;
     for _ in 0..length {
-        if storm.rng.one_in(2000) {
-            ours.power_cycle()?;
-            ours.execute(STARTUP)?;
+        if storm.rng.one_in(100) {
+            storm.happen(ours)?;
         }
         let whole = storm.rng.one_in(10);
         let command = storm.next(whole);
@@ -101,6 +100,28 @@ fn check(seed: u64, command: &[u8], response: &[u8]) -> Result<()> {
 }
 
 impl Storm {
+    /// What happens to a TPM beside its commands.
+    fn happen(&mut self, ours: &mut Ours) -> Result<()> {
+        match self.rng.below(32) {
+            0 => {
+                ours.power_cycle()?;
+                if self.rng.one_in(2) {
+                    ours.launch(b"early");
+                }
+                ours.execute(STARTUP).map(drop)?;
+            }
+            1 => ours.launch(b"launch"),
+            2 => ours.set_physical_presence(true),
+            3 => ours.set_physical_presence(false),
+            _ => {
+                let milliseconds = self.rng.next() >> (20 + self.rng.below(44));
+                // Months, not ages: the clock must not come to its end.
+                ours.wait(milliseconds & 0xFFFF_FFFF);
+            }
+        }
+        Ok(())
+    }
+
     fn next(&mut self, whole: bool) -> Vec<u8> {
         if whole {
             let command = self.generator.next();
