@@ -4,6 +4,7 @@ pub(crate) mod asymmetric; // clause 14
 pub(crate) mod attestation; // clauses 18 and 21
 pub(crate) mod capability; // clause 30
 pub(crate) mod clocks; // clause 29
+pub(crate) mod components; // clause 32 of version 1.83
 pub(crate) mod context; // clause 28
 pub(crate) mod da; // clause 25
 pub(crate) mod duplication; // clause 13

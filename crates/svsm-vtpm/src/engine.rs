@@ -15,7 +15,7 @@ use crate::state::Bundle;
 use crate::{
     crypto::Crypto,
     rc::Rc,
-    seam::{Clock, NvStore, Random, SeamError},
+    seam::{AttachedComponent, Clock, NvStore, Random, SeamError},
     state::{
         Core, Outside, Parts,
         image::LoadError,
@@ -241,6 +241,12 @@ impl<'a> Tpm<'a> {
     /// the power comes, and to the same number each time.
     pub fn set_timers(&mut self, count: u8) {
         self.core.timers.count = count.min(TIMERS_MAX);
+    }
+
+    /// Attaches components: the first is called 0x9000_0000, and the others follow. A TPM with none, as it is by default, has no
+    /// `TPM2_AC_GetCapability` and `TPM2_AC_Send`. Has to be done before the power comes.
+    pub fn attach(&mut self, components: &'a mut [&'a mut dyn AttachedComponent]) {
+        self.core.components = components;
     }
 
     /// Which countdown timers have signaled by now, and when to ask again. Between a reset and the next startup none does.

@@ -37,6 +37,8 @@ pub(crate) enum HandleKind {
     Permanent,
     Transient,
     Persistent,
+    /// An attached component.
+    Component,
     Unknown,
 }
 
@@ -50,6 +52,7 @@ impl Handle {
             0x40 => HandleKind::Permanent,
             0x80 => HandleKind::Transient,
             0x81 => HandleKind::Persistent,
+            0x90 => HandleKind::Component,
             _ => HandleKind::Unknown,
         }
     }

@@ -23,7 +23,8 @@ use crate::{
     },
     handle::Handle,
     rc::Rc,
-    seam::{Clock, NvStore, Random},
+    seam::{AttachedComponent, Clock, NvStore, Random},
+    table,
 };
 use clock::Time;
 use nv::Entries;
@@ -39,6 +40,7 @@ use zeroize::Zeroize;
 pub(crate) struct Core<'a> {
     pub(crate) crypto: &'a dyn Crypto,
     outside: Outside<'a>,
+    pub(crate) components: &'a mut [&'a mut dyn AttachedComponent],
     drbg: Drbg,
     seeded: bool,
 
@@ -152,6 +154,7 @@ impl<'a> Core<'a> {
         Self {
             crypto: parts.crypto,
             outside: parts.outside,
+            components: &mut [],
             drbg: Drbg::default(),
             seeded: false,
             permanent: Permanent::new(),
@@ -266,6 +269,15 @@ impl<'a> Core<'a> {
             Handle::PLATFORM => self.ph_enable,
             Handle::OWNER => self.clear.sh_enable,
             Handle::ENDORSEMENT => self.clear.eh_enable,
+            _ => true,
+        }
+    }
+
+    /// Whether a command of the table is there: not without what it is for.
+    pub(crate) const fn offers(&self, code: u16) -> bool {
+        match code {
+            table::ACT_SET_TIMEOUT => self.timers.count > 0,
+            table::AC_GET_CAPABILITY | table::AC_SEND => !self.components.is_empty(),
             _ => true,
         }
     }

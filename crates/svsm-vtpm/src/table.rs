@@ -56,6 +56,8 @@ pub(crate) enum Kind {
     HierarchyPolicy,
     /// `TPMI_RH_ACT`
     Timer,
+    /// `TPMI_RH_AC`
+    Component,
     /// `TPMI_RH_BASE_HIERARCHY`
     BaseHierarchy,
     /// `TPMI_RH_PROVISION`
@@ -105,6 +107,7 @@ impl Kind {
                 Self::HierarchyAuth => permanent_entity,
                 Self::HierarchyPolicy => permanent_entity || handle.timer().is_some(),
                 Self::Timer => handle.timer().is_some(),
+                Self::Component => kind == K::Component && handle.index() < 1 << 16,
                 Self::BaseHierarchy => handle.is_hierarchy() && handle != H::NULL,
                 Self::Provision => matches!(handle, H::OWNER | H::PLATFORM),
                 Self::Clear => matches!(handle, H::LOCKOUT | H::PLATFORM),
@@ -227,6 +230,8 @@ pub fn command_handles(code: u32) -> Option<usize> {
 
 pub(crate) const PP_COMMANDS: u16 = 0x12D;
 pub(crate) const SET_AUDIT_STATUS: u16 = 0x140;
+pub(crate) const AC_GET_CAPABILITY: u16 = 0x194;
+pub(crate) const AC_SEND: u16 = 0x195;
 pub(crate) const ACT_SET_TIMEOUT: u16 = 0x198;
 
 /// Commands that a TPM in read-only mode does not run, in ascending order (version 1.83: Part 3, clause 24.9).
@@ -365,6 +370,8 @@ commands! {
     0x191 CreateLoaded object::create_loaded [Parent User] HANDLE DECRYPT ENCRYPT CALM;
     0x192 PolicyAuthorizeNV policy::authorize_nv [NvAuth User, NvIndex None, PolicySession None] READS;
     0x193 EncryptDecrypt2 symmetric::encrypt_decrypt2 [Object User] DECRYPT ENCRYPT CALM;
+    0x194 AC_GetCapability components::capability [Component None] CALM;
+    0x195 AC_Send components::send [Object Duplicate, NvAuth User, Component None] DECRYPT WRITES CALM;
     0x196 Policy_AC_SendSelect policy::ac_send_select [PolicySession None] DECRYPT CALM;
     0x197 CertifyX509 attestation::certify_x509 [Object Admin, Object User] DECRYPT ENCRYPT CALM;
     0x198 ACT_SetTimeout timers::set_timeout [Timer User];

@@ -5,6 +5,7 @@ mod behaviour; // what commands do together
 pub(crate) mod bench; // a TPM with memory, and commands in short
 #[cfg(feature = "callbacks")]
 mod callbacks; // as OpenHCL drives its engine
+mod components; // attached components
 mod endorsement; // endorsement keys and their certificates
 mod frozen; // keys that must never change
 mod later; // commands of version 1.83

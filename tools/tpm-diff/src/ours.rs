@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::Result;
 use svsm_vtpm::{
-    Clock, NvStore, ObjectSlot, Random, SeamError, Seams, SessionSlot, Storage, Tpm,
+    AttachedComponent, Clock, NvStore, ObjectSlot, Random, SeamError, Seams, SentObject,
+    SessionSlot, Storage, Tpm,
     crypto::{Crypto, RustCrypto},
 };
 
@@ -52,6 +53,20 @@ impl NvStore for Ruler {
     }
 }
 
+/// A component that takes everything.
+struct Hole;
+
+impl AttachedComponent for Hole {
+    fn properties(&self) -> &[(u32, u32)] {
+        &[(2, 0)]
+    }
+
+    fn take(&mut self, object: SentObject<'_>) -> (u32, u32) {
+        let len = object.sensitive.len() + object.public.len() + object.data.len();
+        (1, u32::from(len == 0))
+    }
+}
+
 /// Our TPM, and what it reaches outside.
 pub(crate) struct Ours {
     tpm: Tpm<'static>,
@@ -70,9 +85,13 @@ impl Ours {
         Self::made_of(crypto, Some(Instant::now()))
     }
 
-    /// One whose time passes only by [`Ours::wait`].
+    /// One whose time passes only by [`Ours::wait`], and that has what libtpms has not: countdown timers, and something attached.
     pub(crate) fn reproducible() -> Result<Self> {
-        Self::made_of(&RustCrypto, None)
+        let mut it = Self::made_of(&RustCrypto, None)?;
+        it.tpm.set_timers(2);
+        let all: [&mut dyn AttachedComponent; 1] = [Box::leak(Box::new(Hole))];
+        it.tpm.attach(Box::leak(Box::new(all)));
+        Ok(it)
     }
 
     fn made_of(crypto: &'static dyn Crypto, start: Option<Instant>) -> Result<Self> {
@@ -118,10 +137,9 @@ impl Ours {
         Ok(self.tpm.execute(locality, command)?)
     }
 
-    /// Makes it anew, so that everything which follows depends on the seed alone. It has countdown timers, which libtpms has not.
+    /// Makes it anew, so that everything which follows depends on the seed alone.
     pub(crate) fn begin(&mut self, seed: u64) -> Result<()> {
         *self.entropy.lock().unwrap_or_else(PoisonError::into_inner) = Rng::new(seed);
-        self.tpm.set_timers(2);
         // Its own generator is made anew by the power, before a manufacture draws from it.
         self.tpm.power_on()?;
         Ok(self.tpm.manufacture()?)

@@ -20,7 +20,7 @@ const CODES: core::ops::Range<usize> = 0x11E..0x1B0;
 const BOUNDS: [u16; 12] = [
     0, 1, 2, 8, 16, 0x20, 0x40, 0x80, 0x100, 0x400, 0x1000, 0xFFFF,
 ];
-const HANDLES: [u32; 16] = [
+const HANDLES: [u32; 17] = [
     0x4000_0001,
     0x4000_0007,
     0x4000_0009,
@@ -34,6 +34,7 @@ const HANDLES: [u32; 16] = [
     0x0150_0000,
     0x0180_0000,
     0x8100_0001,
+    0x9000_0000,
     0x0200_0000,
     0x0300_0000,
     16,

@@ -324,7 +324,7 @@ fn handles(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Res
             core.objects.handles().filter(|h| *h >= from),
             put,
         ),
-        HandleKind::Unknown => Err(Rc::HANDLE),
+        HandleKind::Component | HandleKind::Unknown => Err(Rc::HANDLE),
     }
 }
 

@@ -53,6 +53,11 @@ impl Core<'_> {
     /// Checks that an index can be written now.
     fn nv_write_checks(&self, auth: Handle, index: &Index) -> Result<(), Rc> {
         self.nv_check_read_only(index)?;
+        self.nv_check_writer(auth, index)
+    }
+
+    /// Checks that who authorizes may write an index that is not locked.
+    pub(crate) fn nv_check_writer(&self, auth: Handle, index: &Index) -> Result<(), Rc> {
         ensure(!index.public.has(A::WRITE_LOCKED), Rc::NV_LOCKED)?;
         Self::nv_check_authority(auth, index, A::OWNER_WRITE, A::PP_WRITE)
     }

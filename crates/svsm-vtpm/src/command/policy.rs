@@ -230,10 +230,8 @@ fn check_key_name(name: &Name) -> Result<(), Rc> {
     ensure(name.len() == len, Rc::SIZE)
 }
 
-/// TPM2_Policy_AC_SendSelect (version 1.83, clause 32.4): the policy allows to send this object to that attached component. Nothing is
-/// attached here; the digest is for TPMs where something is.
+/// TPM2_Policy_AC_SendSelect (version 1.83, clause 32.4): the policy allows to send this object to that attached component.
 pub(crate) fn ac_send_select(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
-    const AC_SEND: u32 = 0x195;
     let object: Name = call.param()?;
     let authority: Name = call.param()?;
     let component: Name = call.param()?;
@@ -246,7 +244,7 @@ pub(crate) fn ac_send_select(core: &mut Core<'_>, call: &mut Call<'_>) -> Result
     let [object, authority, component] = [&object, &authority, &component].map(|n| n.as_slice());
     let names = crypto.hash(session.auth_hash, &[object, authority, component]);
     session.policy.bound = Bound::Names(names);
-    session.policy.command = AC_SEND;
+    session.policy.command = u32::from(table::AC_SEND);
     let object = if include { object } else { &[] };
     let flag = [u8::from(include)];
     let parts = [object, authority, component, &flag];

@@ -73,6 +73,9 @@ impl Core<'_> {
                     return Err(Rc::VALUE);
                 }
             }
+            HandleKind::Component => {
+                ensure(handle.index() < self.components.len(), Rc::VALUE)?;
+            }
             HandleKind::Unknown => return Err(Rc::VALUE),
         }
         Ok(Entity { handle, slot })

@@ -1,6 +1,6 @@
 //! Authenticated countdown timers (version 1.83: Part 1, clause 40; Part 3, clause 33).
 
-use super::{Core, permanent::Policy};
+use super::permanent::Policy;
 use crate::{
     handle::Handle,
     rc::{Rc, ensure},
@@ -303,12 +303,5 @@ impl Unmarshal for Timer {
             policy: r.read()?,
             saved: (r.read()?, r.read()?),
         })
-    }
-}
-
-impl Core<'_> {
-    /// Whether a command of the table is there: a TPM without timers has none to set.
-    pub(crate) const fn offers(&self, code: u16) -> bool {
-        code != crate::table::ACT_SET_TIMEOUT || self.timers.count > 0
     }
 }

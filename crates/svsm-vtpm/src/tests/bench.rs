@@ -77,14 +77,14 @@ impl Bench {
     }
 
     /// A TPM that was prepared before the power came.
-    pub(crate) fn prepared(shelf: &Shelf, prepare: impl FnOnce(&mut Tpm<'_>)) -> Self {
+    pub(crate) fn prepared(shelf: &Shelf, prepare: impl FnOnce(&mut Tpm<'static>)) -> Self {
         Self::made_of(shelf, &RustCrypto, prepare)
     }
 
     fn made_of(
         shelf: &Shelf,
         crypto: &'static dyn Crypto,
-        prepare: impl FnOnce(&mut Tpm<'_>),
+        prepare: impl FnOnce(&mut Tpm<'static>),
     ) -> Self {
         let clock = Hands::default();
         let entropy = Counting(Arc::new(Mutex::new(1)));
