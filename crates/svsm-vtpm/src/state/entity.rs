@@ -128,10 +128,7 @@ impl Core<'_> {
                 Content::Free => Digest::EMPTY,
             },
             HandleKind::Nv => {
-                let mut auth = self
-                    .index(entity.handle)
-                    .map(|i| i.auth)
-                    .unwrap_or_default();
+                let mut auth = self.index_auth(entity.handle).unwrap_or_default();
                 auth.trim_end();
                 auth
             }

@@ -135,6 +135,8 @@ impl Timers {
         times.min()
     }
 
+    /// The policy of a timer, out of the way of everything that has nothing to do with timers.
+    #[cold]
     pub(crate) fn policy(&self, handle: Handle) -> Policy {
         let timer = handle.timer().and_then(|n| self.all.get(n));
         timer.map_or_else(Policy::default, |timer| timer.policy.clone())
