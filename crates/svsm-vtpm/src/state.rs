@@ -36,6 +36,8 @@ use zeroize::Zeroize;
 /// Everything but the buffers of commands.
 pub(crate) struct Core<'a> {
     pub(crate) crypto: &'a dyn Crypto,
+    #[cfg(feature = "pqc")]
+    pub(crate) lattices: Option<&'a dyn crate::crypto::Lattices>,
     outside: Outside<'a>,
     drbg: Drbg,
     seeded: bool,
@@ -146,6 +148,8 @@ impl<'a> Core<'a> {
     pub(crate) fn new(parts: Parts<'a>) -> Self {
         Self {
             crypto: parts.crypto,
+            #[cfg(feature = "pqc")]
+            lattices: None,
             outside: parts.outside,
             drbg: Drbg::default(),
             seeded: false,

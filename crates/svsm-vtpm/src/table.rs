@@ -144,6 +144,8 @@ bitflags! {
         const CALM = 1 << 10;
         /// It runs before Startup.
         const EARLY = 1 << 11;
+        /// It came with post-quantum keys, and is there if those are.
+        const LATTICES = 1 << 12;
     }
 }
 
@@ -173,6 +175,11 @@ impl Command {
             .iter()
             .take_while(|(_, role)| *role != Role::None)
             .count()
+    }
+
+    /// Whether a TPM has it, with or without post-quantum keys.
+    pub(crate) const fn is_known(&self, lattices: bool) -> bool {
+        lattices || !self.has(Flags::LATTICES)
     }
 
     pub(crate) const fn access(&self) -> Access {
@@ -209,6 +216,13 @@ pub(crate) fn command(index: usize) -> Option<&'static Command> {
     COMMANDS.get(index)
 }
 
+/// The command with this code, if a TPM with or without post-quantum keys has it.
+pub(crate) fn find(code: u32, lattices: bool) -> Option<&'static Command> {
+    index_of(code)
+        .and_then(command)
+        .filter(|command| command.is_known(lattices))
+}
+
 /// The name of a command code, for people.
 pub fn command_name(code: u32) -> Option<&'static str> {
     index_of(code).and_then(command).map(|c| c.name)
@@ -223,10 +237,10 @@ pub(crate) const PP_COMMANDS: u16 = 0x12D;
 pub(crate) const SET_AUDIT_STATUS: u16 = 0x140;
 
 macro_rules! commands {
-    ($($code:literal $name:ident $module:ident::$run:ident
+    ($($(#[$only:meta])* $code:literal $name:ident $module:ident::$run:ident
         [$($kind:ident $role:ident),*] $($flag:ident)*;)*) => {
         /// All commands of this TPM, by their codes.
-        pub(crate) static COMMANDS: [Command; [$($code),*].len()] = [$(Command {
+        pub(crate) static COMMANDS: [Command; [$($(#[$only])* $code),*].len()] = [$($(#[$only])* Command {
             code: $code,
             name: stringify!($name),
             handles: &[$((Kind::$kind, Role::$role)),*],
@@ -353,6 +367,10 @@ commands! {
     0x19C PolicyParameters policy::parameters [PolicySession None] DECRYPT CALM;
     0x19D NV_DefineSpace2 nv::define_space2 [Provision User] NV DECRYPT PRESENCE;
     0x19E NV_ReadPublic2 nv::read_public2 [NvIndex None] ENCRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A7 Encapsulate encapsulation::encapsulate [Object None] ENCRYPT CALM LATTICES;
+    #[cfg(feature = "pqc")]
+    0x1A8 Decapsulate encapsulation::decapsulate [Object User] DECRYPT ENCRYPT CALM LATTICES;
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ mod callbacks; // as OpenHCL drives its engine
 mod endorsement; // endorsement keys and their certificates
 mod frozen; // keys that must never change
 mod later; // commands of version 1.83
+#[cfg(feature = "pqc")]
+mod pqc; // post-quantum keys
 mod rules; // single rules of Part 3
 mod selftest; // known answers, and providers that miss them
 mod store; // the permanent state over power cycles

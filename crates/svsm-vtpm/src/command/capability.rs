@@ -31,7 +31,7 @@ pub(crate) const ITEM_MAX: usize = 4 + 2 + 64;
 const VENDOR: u32 = 0x100;
 
 /// Algorithms and their attributes (`TPMA_ALGORITHM`).
-pub(crate) const ALGORITHMS: [(Alg, u32); 29] = {
+const ALGORITHMS: [(Alg, u32); 32] = {
     const ASYMMETRIC: u32 = 1;
     const SYMMETRIC: u32 = 1 << 1;
     const HASH: u32 = 1 << 2;
@@ -69,8 +69,27 @@ pub(crate) const ALGORITHMS: [(Alg, u32); 29] = {
         (Alg::CBC, SYMMETRIC | ENCRYPTING),
         (Alg::CFB, SYMMETRIC | ENCRYPTING),
         (Alg::ECB, SYMMETRIC | ENCRYPTING),
+        (Alg::MLKEM, ASYMMETRIC | OBJECT | ENCRYPTING),
+        (Alg::MLDSA, ASYMMETRIC | OBJECT | SIGNING),
+        (Alg::HASH_MLDSA, ASYMMETRIC | OBJECT | SIGNING),
     ]
 };
+
+/// Those that this TPM has, by their identifiers.
+pub(crate) fn algorithms(core: &Core<'_>) -> impl Iterator<Item = (Alg, u32)> + Clone + use<> {
+    let lattices = core.has_lattices();
+    ALGORITHMS
+        .into_iter()
+        .filter(move |(alg, _)| lattices || alg.0 < Alg::MLKEM.0)
+}
+
+/// The commands that this TPM has, by their codes.
+pub(crate) fn implemented(core: &Core<'_>) -> impl Iterator<Item = &'static Command> + use<> {
+    let lattices = core.has_lattices();
+    table::COMMANDS
+        .iter()
+        .filter(move |command| command.is_known(lattices))
+}
 
 /// Commands in a set.
 pub(crate) struct Commands {
@@ -191,23 +210,19 @@ fn write_list(
             w,
             count,
             6,
-            ALGORITHMS
-                .iter()
-                .filter(|(alg, _)| u32::from(alg.0) >= property),
-            |w, (alg, attributes)| w.put(alg).and_then(|()| w.put(attributes)),
+            algorithms(core).filter(|(alg, _)| u32::from(alg.0) >= property),
+            |w, (alg, attributes)| w.put(&alg).and_then(|()| w.put(&attributes)),
         ),
         1 => handles(core, w, Handle(property), count).map_err(|rc| rc.param(number)),
         2 => list(
             w,
             count,
             4,
-            table::COMMANDS
-                .iter()
-                .filter(|c| u32::from(c.code) >= property),
+            implemented(core).filter(|c| u32::from(c.code) >= property),
             |w, c| w.put(&c.attributes()),
         ),
-        3 => commands(w, &core.permanent.pp_commands, property, count),
-        4 => commands(w, &core.permanent.audit_commands, property, count),
+        3 => commands(core, w, &core.permanent.pp_commands, property, count),
+        4 => commands(core, w, &core.permanent.audit_commands, property, count),
         5 => {
             ensure(property == 0, Rc::VALUE.param(number))?;
             w.put(&Allocation(&core.permanent)).map(|()| false)
@@ -248,10 +263,15 @@ fn write_list(
     }
 }
 
-fn commands(w: &mut Writer<'_>, set: &CommandSet, property: u32, count: u32) -> Result<bool, Rc> {
-    let chosen = table::COMMANDS
-        .iter()
-        .filter(|c| has_command(set, c.code) && u32::from(c.code) >= property);
+fn commands(
+    core: &Core<'_>,
+    w: &mut Writer<'_>,
+    set: &CommandSet,
+    property: u32,
+    count: u32,
+) -> Result<bool, Rc> {
+    let chosen =
+        implemented(core).filter(|c| has_command(set, c.code) && u32::from(c.code) >= property);
     list(w, count, 4, chosen, |w, c| w.put(&u32::from(c.code)))
 }
 
@@ -358,8 +378,8 @@ fn policies(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Re
 }
 
 /// TPM2_TestParms (clause 30.3).
-pub(crate) fn test_parms(_: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
-    // What can be read is implemented.
-    let _: Params = call.param()?;
+pub(crate) fn test_parms(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    // What can be read is implemented, if this TPM has it.
+    call.param_with(|r| core.offers(&r.read::<Params>()?))?;
     Ok(call.end()?)
 }

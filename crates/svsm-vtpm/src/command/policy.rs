@@ -136,7 +136,10 @@ pub(crate) fn locality(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), S
 pub(crate) fn command_code(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let code: u32 = call.param()?;
     call.end()?;
-    ensure(table::index_of(code).is_some(), Rc::POLICY_CC.param(1))?;
+    ensure(
+        table::find(code, core.has_lattices()).is_some(),
+        Rc::POLICY_CC.param(1),
+    )?;
     let session = core.policy_session(call, 0)?;
     let old = session.policy.command;
     ensure(old == 0 || old == code, Rc::VALUE.param(1))?;

@@ -2,6 +2,7 @@
 
 use super::{Call, hash_hmac::hash_ticket_digest};
 use crate::{
+    alg::HashAlg,
     crypto::{Digest, EccNumber, padding, sign},
     handle::Handle,
     rc::{About, Rc, Stop, ensure},
@@ -34,6 +35,8 @@ pub(super) fn select_scheme(object: &Object, asked: Scheme) -> Result<Scheme, Rc
         (own, Scheme::Null) => own,
         (Scheme::EcDaa(own, _), Scheme::EcDaa(hash, _)) if own == hash => asked,
         (own, asked) if own == asked => own,
+        // Nothing but its name stands for ML-DSA.
+        (Scheme::Lattice(_), asked) if own.alg() == asked.alg() => own,
         _ => Scheme::Null,
     };
     let fits = match object.public.params {
@@ -45,6 +48,7 @@ pub(super) fn select_scheme(object: &Object, asked: Scheme) -> Result<Scheme, Rc
             )
         }
         Params::KeyedHash(_) => matches!(selected, Scheme::Hmac(_)),
+        Params::Lattice(_) => matches!(selected, Scheme::Lattice(_)),
         Params::SymCipher(_) => false,
     };
     ensure(fits, Rc::SCHEME).map(|()| selected)
@@ -103,6 +107,22 @@ impl Core<'_> {
             }
             _ => Err(Rc::SCHEME),
         }
+    }
+
+    /// Signs data, hashed as the scheme wants it.
+    pub(crate) fn sign_data(
+        &mut self,
+        entity: Entity,
+        scheme: Scheme,
+        hash: HashAlg,
+        data: &[u8],
+    ) -> Result<Signature, Rc> {
+        if let Scheme::Lattice(_) = scheme {
+            let object = self.object_of(entity).ok_or(Rc::KEY)?.clone();
+            return self.sign_lattice(&object, data);
+        }
+        let digest = self.crypto.hash(hash, &[data]);
+        self.sign(entity, scheme, digest.as_slice())
     }
 
     /// Whether a signature over a digest is right; [`Rc::SIGNATURE`] or [`Rc::SCHEME`] if not.
@@ -195,7 +215,10 @@ pub(crate) fn sign(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop>
     ensure(is_signing_key(object), Rc::KEY.handle(1))?;
     ensure(!object.has(A::X509_SIGN), Rc::ATTRIBUTES.handle(1))?;
     let scheme = select_scheme(object, asked).param(2)?;
-    let hash = scheme.hash().ok_or(Rc::SCHEME.param(2))?;
+    // ML-DSA has commands of its own.
+    let lattice = matches!(scheme, Scheme::Lattice(_));
+    let hash = scheme.hash().filter(|_| !lattice);
+    let hash = hash.ok_or(Rc::SCHEME.param(2))?;
     if object.has(A::RESTRICTED) || !ticket.digest.is_empty() {
         let expected = hash_ticket_digest(core, ticket.hierarchy, hash, &digest);
         ensure(expected == ticket.digest, Rc::TICKET.param(3))?;

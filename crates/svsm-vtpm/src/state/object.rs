@@ -114,7 +114,10 @@ impl Public {
 
     /// Whether this is an asymmetric key.
     pub(crate) const fn is_asymmetric(&self) -> bool {
-        matches!(self.params, Params::Rsa { .. } | Params::Ecc { .. })
+        matches!(
+            self.params,
+            Params::Rsa { .. } | Params::Ecc { .. } | Params::Lattice(_)
+        )
     }
 }
 
