@@ -168,6 +168,12 @@ impl Core<'_> {
     }
 }
 
+/// Whether nothing can be proven about a key: it is in no hierarchy, or it has no name. Without one, a digest that ends in the name of
+/// another key could not be told from a signature by that.
+fn is_unprovable(object: &Object) -> bool {
+    object.hierarchy == Handle::NULL || object.name.is_empty()
+}
+
 /// TPM2_VerifySignature (clause 20.1).
 pub(crate) fn verify_signature(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let digest: Digest = call.param()?;
@@ -178,7 +184,7 @@ pub(crate) fn verify_signature(core: &mut Core<'_>, call: &mut Call<'_>) -> Resu
         .ok_or(Rc::ATTRIBUTES.handle(1))?;
     ensure(object.has(A::SIGN), Rc::ATTRIBUTES.handle(1))?;
     core.verify(object, &digest, &signature).param(2)?;
-    let ticket = if object.hierarchy == Handle::NULL {
+    let ticket = if is_unprovable(object) {
         Ticket::null(Tag::VERIFIED)
     } else {
         let name = object.name.as_slice();
