@@ -5,6 +5,8 @@ pub(crate) mod da; // protection against dictionary attacks
 pub(crate) mod entity; // names, authorization values and policies of whatever a handle names
 pub(crate) mod image; // the permanent state as bytes
 pub(crate) mod index; // NV indices
+#[cfg_attr(not(feature = "pqc"), path = "state/no_message.rs")]
+pub(crate) mod message; // messages that are signed or verified in pieces
 pub(crate) mod nv; // the NV memory
 pub(crate) mod object; // loaded objects and sequences
 pub(crate) mod pcr; // platform configuration registers

@@ -368,9 +368,21 @@ commands! {
     0x19D NV_DefineSpace2 nv::define_space2 [Provision User] NV DECRYPT PRESENCE;
     0x19E NV_ReadPublic2 nv::read_public2 [NvIndex None] ENCRYPT CALM;
     #[cfg(feature = "pqc")]
+    0x1A3 VerifySequenceComplete signing::verify_sequence_complete [Object User, Object None] FLUSHED CALM LATTICES;
+    #[cfg(feature = "pqc")]
+    0x1A4 SignSequenceComplete signing::sign_sequence_complete [Object User, Object User] FLUSHED DECRYPT CALM LATTICES;
+    #[cfg(feature = "pqc")]
+    0x1A5 VerifyDigestSignature signing::verify_digest_signature [Object None] DECRYPT CALM LATTICES;
+    #[cfg(feature = "pqc")]
+    0x1A6 SignDigest signing::sign_digest [Object User] DECRYPT CALM LATTICES;
+    #[cfg(feature = "pqc")]
     0x1A7 Encapsulate encapsulation::encapsulate [Object None] ENCRYPT CALM LATTICES;
     #[cfg(feature = "pqc")]
     0x1A8 Decapsulate encapsulation::decapsulate [Object User] DECRYPT ENCRYPT CALM LATTICES;
+    #[cfg(feature = "pqc")]
+    0x1A9 VerifySequenceStart signing::verify_sequence_start [Object None] HANDLE DECRYPT CALM LATTICES;
+    #[cfg(feature = "pqc")]
+    0x1AA SignSequenceStart signing::sign_sequence_start [Object None] HANDLE DECRYPT CALM LATTICES;
 }
 
 #[cfg(test)]

@@ -1,5 +1,12 @@
 //! Signing and signature verification (clause 20), and what all that sign have in common.
 
+#[cfg(feature = "pqc")]
+mod digest; // of what was hashed elsewhere
+#[cfg(feature = "pqc")]
+mod message; // of messages in pieces
+#[cfg(feature = "pqc")]
+mod ticket; // tickets about them
+
 use super::{Call, hash_hmac::hash_ticket_digest};
 use crate::{
     alg::HashAlg,
@@ -18,7 +25,17 @@ use crate::{
         scheme::{Scheme, SchemeField},
         signature::Signature,
     },
+    wire::Reader,
 };
+
+#[cfg(feature = "pqc")]
+pub(crate) use digest::{sign_digest, verify_digest_signature};
+#[cfg(feature = "pqc")]
+pub(crate) use message::{
+    sign_sequence_complete, sign_sequence_start, verify_sequence_complete, verify_sequence_start,
+};
+#[cfg(feature = "pqc")]
+use ticket::put_verified;
 
 /// Whether a key can sign: a symmetric cipher that "signs" encrypts.
 pub(super) fn is_signing_key(object: &Object) -> bool {
@@ -198,16 +215,52 @@ pub(crate) fn verify_signature(core: &mut Core<'_>, call: &mut Call<'_>) -> Resu
 }
 
 /// The proof in a ticket of a verified signature.
-pub(crate) fn verified_ticket(
-    core: &Core<'_>,
-    hierarchy: Handle,
-    digest: &Digest,
-    name: &[u8],
-) -> Digest {
+fn verified_ticket(core: &Core<'_>, hierarchy: Handle, digest: &Digest, name: &[u8]) -> Digest {
     core.seal_of(
         hierarchy,
         &[&Tag::VERIFIED.0.to_be_bytes(), digest.as_slice(), name],
     )
+}
+
+/// A ticket by which PolicyAuthorize finds out that a policy is authorized.
+pub(crate) struct Verified {
+    ticket: Ticket,
+    /// How the digest was made of which it is, if it says so.
+    #[cfg(feature = "pqc")]
+    alg: Option<crate::alg::Alg>,
+}
+
+impl Verified {
+    /// `TPMT_TK_VERIFIED`: with one of three tags if the commands are there that make such tickets.
+    pub(crate) fn read(core: &Core<'_>, r: &mut Reader<'_>) -> Result<Self, Rc> {
+        #[cfg(feature = "pqc")]
+        if core.has_lattices() {
+            return ticket::read_verified(r).map(|(ticket, alg)| Self { ticket, alg });
+        }
+        let _ = core;
+        Ok(Self {
+            ticket: Ticket::read(r, &[Tag::VERIFIED])?,
+            #[cfg(feature = "pqc")]
+            alg: None,
+        })
+    }
+
+    /// Whether it says that the key with this name signed the parts; `hash` is that of a ticket which does not say how they were hashed.
+    pub(crate) fn proves(
+        &self,
+        core: &Core<'_>,
+        parts: [&[u8]; 2],
+        hash: HashAlg,
+        name: &[u8],
+    ) -> bool {
+        #[cfg(feature = "pqc")]
+        if self.ticket.tag != Tag::VERIFIED {
+            return ticket::authorization(core, &self.ticket, self.alg, parts, name)
+                .is_some_and(|expected| expected == self.ticket.digest);
+        }
+        let digest = core.crypto.hash(hash, &parts);
+        verified_ticket(core, self.ticket.hierarchy, &digest, name) == self.ticket.digest
+    }
 }
 
 /// TPM2_Sign (clause 20.2).

@@ -189,6 +189,24 @@ impl Core<'_> {
         }))
     }
 
+    /// Whether a signature of the representative of a message is right; [`Rc::SIGNATURE`] or [`Rc::SCHEME`] if not.
+    pub(crate) fn verify_mu(
+        &self,
+        object: &Object,
+        mu: &[u8; MU_LEN],
+        signature: &Signature,
+    ) -> Result<(), Rc> {
+        let (set, hash, key) = signing_parts(object)?;
+        let Signature::Lattice(signature) = signature else {
+            return Err(Rc::SCHEME);
+        };
+        ensure(signature.hash == hash, Rc::SCHEME)?;
+        let right =
+            self.lattices()?
+                .dsa_verify(set, key.as_slice(), mu, signature.value.as_slice());
+        ensure(right, Rc::SIGNATURE)
+    }
+
     /// The secret that was sent to a key by ML-KEM (version 1.85, Part 1, clause 47.4): derived from what is shared, ciphertext and key.
     pub(crate) fn kem_secret_decrypt(
         &self,

@@ -89,6 +89,7 @@ impl Marshal for Sequence {
                 w.put(&state.len)?;
                 w.put(key)
             }
+            SequenceKind::Message(message) => w.put(&4u8).and_then(|()| w.put(message)),
         }
     }
 }
@@ -110,6 +111,7 @@ impl Unmarshal for Sequence {
                 },
                 r.read()?,
             ),
+            4 => SequenceKind::Message(r.read()?),
             _ => return Err(Rc::VALUE),
         };
         Ok(Self {

@@ -193,3 +193,6 @@ impl LatticeSignature {
         w.put(&self.value)
     }
 }
+
+/// `TPM2B_SIGNATURE_CTX`: 255 bytes for ML-DSA, a counter for ECDAA.
+pub(crate) type SignatureContext = crate::Bytes<255>;

@@ -4,6 +4,7 @@ mod attestation; // what ML-DSA keys attest
 mod kem; // encapsulation, and secrets sent to a key
 mod keys; // keys made, loaded, kept and moved
 mod offer; // what a TPM says that it has
+mod signing; // messages and digests
 mod vectors; // known answers
 
 use std::{vec, vec::Vec};

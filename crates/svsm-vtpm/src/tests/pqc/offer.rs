@@ -4,7 +4,13 @@ use super::{
     super::bench::{Bench, OWNER, Shelf},
     creation, dsa, hash_dsa, kem, kem_storage, started, started_with, template,
 };
-use crate::Rc;
+use crate::{
+    Rc,
+    crypto::{
+        DsaMath, DsaSet, DsaSignature, KemCiphertext, KemMath, KemSet, LatticeKey, Permutation,
+        RustCrypto,
+    },
+};
 
 /// A whole list of GetCapability.
 fn list(bench: &mut Bench, capability: u8, from: u32, item: usize) -> Vec<Vec<u8>> {
@@ -87,7 +93,17 @@ fn algorithms_commands_and_parameter_sets_are_listed() {
         u32::from_be_bytes(all[0][..].try_into().unwrap())
     };
     assert_eq!(attributes(0x1A7), 0x0200_01A7);
-    assert_eq!(attributes(0x1A8), 0x0200_01A8);
+    for (code, attributes_are) in [
+        (0x1A3, 0x0500_01A3),
+        (0x1A4, 0x0500_01A4),
+        (0x1A5, 0x0200_01A5),
+        (0x1A6, 0x0200_01A6),
+        (0x1A8, 0x0200_01A8),
+        (0x1A9, 0x1200_01A9),
+        (0x1AA, 0x1200_01AA),
+    ] {
+        assert_eq!(attributes(code), attributes_are);
+    }
     // They are tested when they are first used, or asked for.
     let left = bench.ok(0x142, &[], &[0; 4]);
     assert!(left.ends_with(&[0, 0xA0, 0, 0xA1, 0, 0xA2]));
@@ -177,5 +193,71 @@ fn what_does_not_fit_into_the_buffers_is_not_offered() {
                 assert_eq!(rc, Rc::PARMS.param(2));
             }
         }
+    }
+}
+
+/// A provider that encapsulates something else, or takes every signature.
+struct Faulty {
+    kem: bool,
+}
+
+impl KemMath for Faulty {
+    fn kem_public(&self, set: KemSet, seed: &[u8; 64]) -> LatticeKey {
+        RustCrypto.kem_public(set, seed)
+    }
+    fn is_kem_public(&self, set: KemSet, public: &[u8]) -> bool {
+        RustCrypto.is_kem_public(set, public)
+    }
+    fn encapsulate(
+        &self,
+        set: KemSet,
+        public: &[u8],
+        random: &[u8; 32],
+    ) -> Option<([u8; 32], KemCiphertext)> {
+        let (mut secret, ciphertext) = RustCrypto.encapsulate(set, public, random)?;
+        secret[0] ^= u8::from(self.kem);
+        Some((secret, ciphertext))
+    }
+    fn decapsulate(&self, set: KemSet, seed: &[u8; 64], ciphertext: &[u8]) -> Option<[u8; 32]> {
+        RustCrypto.decapsulate(set, seed, ciphertext)
+    }
+}
+
+impl DsaMath for Faulty {
+    fn dsa_public(&self, set: DsaSet, seed: &[u8; 32]) -> LatticeKey {
+        RustCrypto.dsa_public(set, seed)
+    }
+    fn dsa_sign(
+        &self,
+        set: DsaSet,
+        seed: &[u8; 32],
+        mu: &[u8; 64],
+        random: &[u8; 32],
+    ) -> Option<DsaSignature> {
+        RustCrypto.dsa_sign(set, seed, mu, random)
+    }
+    fn dsa_verify(&self, set: DsaSet, public: &[u8], mu: &[u8; 64], signature: &[u8]) -> bool {
+        !self.kem || RustCrypto.dsa_verify(set, public, mu, signature)
+    }
+}
+
+impl Permutation for Faulty {
+    fn keccak(&self, state: &mut [u64; 25]) {
+        RustCrypto.keccak(state);
+    }
+}
+
+#[test]
+fn a_provider_that_computes_wrongly_is_found_out_at_the_first_key() {
+    static BAD_KEM: Faulty = Faulty { kem: true };
+    static BAD_DSA: Faulty = Faulty { kem: false };
+    for (provider, good, bad) in [(&BAD_KEM, dsa(1, 0), kem(1)), (&BAD_DSA, kem(1), dsa(1, 0))] {
+        let mut bench = Bench::powered(&Shelf::default());
+        bench.tpm.set_lattices(provider);
+        bench.ok(0x144, &[], &[0, 0]);
+        bench.create_primary(OWNER, &good);
+        let (rc, _) = bench.run(0x131, &[OWNER], &[b""], &creation(&bad));
+        assert_eq!(rc, Rc::FAILURE);
+        assert_eq!(bench.run(0x17B, &[], &[], &[0, 8]).0, Rc::FAILURE);
     }
 }
