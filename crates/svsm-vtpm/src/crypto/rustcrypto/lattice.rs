@@ -1,13 +1,14 @@
 //! ML-KEM and ML-DSA by the crates `ml-kem` and `ml-dsa`.
 //!
-//! A key is expanded from its seed at each use, on the stack.
+//! A key is expanded from its seed at each use, on the stack. With optimization that is up to 80 KiB of it for ML-KEM, and for
+//! ML-DSA-44, 65 and 87 about 210, 310 and 460 KiB.
 
 use core::convert::Infallible;
 
 use keccak::Keccak;
 use ml_dsa::{
-    EncodedVerifyingKey, ExpandedSigningKey, Keypair as _, MlDsa44, MlDsa65, MlDsa87, MlDsaParams,
-    Signature, SigningKey, VerifyingKey,
+    EncodedVerifyingKey, Keypair as _, MlDsa44, MlDsa65, MlDsa87, MlDsaParams, Signature,
+    SigningKey, VerifyingKey,
     signature::rand_core::{TryCryptoRng, TryRng},
 };
 use ml_kem::{B32, Decapsulate as _, KeyExport as _, ml_kem_512, ml_kem_768, ml_kem_1024};
@@ -123,9 +124,30 @@ impl DsaMath for RustCrypto {
     }
 }
 
+// Functions of their own, so that what one needs of the stack is not there while the next one runs.
+
+#[inline(never)]
+fn expand<P: MlDsaParams>(seed: &[u8; DSA_SEED_LEN]) -> SigningKey<P> {
+    SigningKey::from_seed(&(*seed).into())
+}
+
+#[inline(never)]
+fn public<P: MlDsaParams>(key: &SigningKey<P>) -> EncodedVerifyingKey<P> {
+    key.verifying_key().encode()
+}
+
+#[inline(never)]
+fn sign<P: MlDsaParams>(
+    key: &SigningKey<P>,
+    mu: &[u8; MU_LEN],
+    random: &mut Once,
+) -> Option<Signature<P>> {
+    let key = key.expanded_key();
+    key.sign_mu_randomized(&(*mu).into(), random).ok()
+}
+
 fn dsa_public<P: MlDsaParams>(seed: &[u8; DSA_SEED_LEN]) -> LatticeKey {
-    let key = SigningKey::<P>::from_seed(&(*seed).into());
-    LatticeKey::new(&key.verifying_key().encode()).unwrap_or_default()
+    LatticeKey::new(&public(&expand::<P>(seed))).unwrap_or_default()
 }
 
 fn dsa_sign<P: MlDsaParams>(
@@ -133,9 +155,8 @@ fn dsa_sign<P: MlDsaParams>(
     mu: &[u8; MU_LEN],
     random: &[u8; 32],
 ) -> Option<DsaSignature> {
-    let key = ExpandedSigningKey::<P>::from_seed(&(*seed).into());
     let mut once = Once(*random);
-    let signature = key.sign_mu_randomized(&(*mu).into(), &mut once).ok();
+    let signature = sign(&expand::<P>(seed), mu, &mut once);
     once.0.zeroize();
     DsaSignature::new(&signature?.encode())
 }
