@@ -25,6 +25,7 @@ use crate::{
     handle::Handle,
     rc::Rc,
     seam::{Clock, NvStore, Random},
+    table,
 };
 use clock::Time;
 use nv::Entries;
@@ -265,6 +266,14 @@ impl<'a> Core<'a> {
             Handle::PLATFORM => self.ph_enable,
             Handle::OWNER => self.clear.sh_enable,
             Handle::ENDORSEMENT => self.clear.eh_enable,
+            _ => true,
+        }
+    }
+
+    /// Whether a command of the table is there: not without what it is for.
+    pub(crate) const fn offers(&self, code: u16) -> bool {
+        match code {
+            table::VERIFY_SEQUENCE_COMPLETE..=table::SIGN_SEQUENCE_START => self.has_lattices(),
             _ => true,
         }
     }

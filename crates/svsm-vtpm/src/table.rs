@@ -144,8 +144,6 @@ bitflags! {
         const CALM = 1 << 10;
         /// It runs before Startup.
         const EARLY = 1 << 11;
-        /// It came with post-quantum keys, and is there if those are.
-        const LATTICES = 1 << 12;
     }
 }
 
@@ -175,11 +173,6 @@ impl Command {
             .iter()
             .take_while(|(_, role)| *role != Role::None)
             .count()
-    }
-
-    /// Whether a TPM has it, with or without post-quantum keys.
-    pub(crate) const fn is_known(&self, lattices: bool) -> bool {
-        lattices || !self.has(Flags::LATTICES)
     }
 
     pub(crate) const fn access(&self) -> Access {
@@ -216,13 +209,6 @@ pub(crate) fn command(index: usize) -> Option<&'static Command> {
     COMMANDS.get(index)
 }
 
-/// The command with this code, if a TPM with or without post-quantum keys has it.
-pub(crate) fn find(code: u32, lattices: bool) -> Option<&'static Command> {
-    index_of(code)
-        .and_then(command)
-        .filter(|command| command.is_known(lattices))
-}
-
 /// The name of a command code, for people.
 pub fn command_name(code: u32) -> Option<&'static str> {
     index_of(code).and_then(command).map(|c| c.name)
@@ -235,6 +221,9 @@ pub fn command_handles(code: u32) -> Option<usize> {
 
 pub(crate) const PP_COMMANDS: u16 = 0x12D;
 pub(crate) const SET_AUDIT_STATUS: u16 = 0x140;
+/// Commands that came with post-quantum keys: the first and the last code.
+pub(crate) const VERIFY_SEQUENCE_COMPLETE: u16 = 0x1A3;
+pub(crate) const SIGN_SEQUENCE_START: u16 = 0x1AA;
 
 macro_rules! commands {
     ($($(#[$only:meta])* $code:literal $name:ident $module:ident::$run:ident
@@ -368,21 +357,21 @@ commands! {
     0x19D NV_DefineSpace2 nv::define_space2 [Provision User] NV DECRYPT PRESENCE;
     0x19E NV_ReadPublic2 nv::read_public2 [NvIndex None] ENCRYPT CALM;
     #[cfg(feature = "pqc")]
-    0x1A3 VerifySequenceComplete signing::verify_sequence_complete [Object User, Object None] FLUSHED CALM LATTICES;
+    0x1A3 VerifySequenceComplete signing::verify_sequence_complete [Object User, Object None] FLUSHED CALM;
     #[cfg(feature = "pqc")]
-    0x1A4 SignSequenceComplete signing::sign_sequence_complete [Object User, Object User] FLUSHED DECRYPT CALM LATTICES;
+    0x1A4 SignSequenceComplete signing::sign_sequence_complete [Object User, Object User] FLUSHED DECRYPT CALM;
     #[cfg(feature = "pqc")]
-    0x1A5 VerifyDigestSignature signing::verify_digest_signature [Object None] DECRYPT CALM LATTICES;
+    0x1A5 VerifyDigestSignature signing::verify_digest_signature [Object None] DECRYPT CALM;
     #[cfg(feature = "pqc")]
-    0x1A6 SignDigest signing::sign_digest [Object User] DECRYPT CALM LATTICES;
+    0x1A6 SignDigest signing::sign_digest [Object User] DECRYPT CALM;
     #[cfg(feature = "pqc")]
-    0x1A7 Encapsulate encapsulation::encapsulate [Object None] ENCRYPT CALM LATTICES;
+    0x1A7 Encapsulate encapsulation::encapsulate [Object None] ENCRYPT CALM;
     #[cfg(feature = "pqc")]
-    0x1A8 Decapsulate encapsulation::decapsulate [Object User] DECRYPT ENCRYPT CALM LATTICES;
+    0x1A8 Decapsulate encapsulation::decapsulate [Object User] DECRYPT ENCRYPT CALM;
     #[cfg(feature = "pqc")]
-    0x1A9 VerifySequenceStart signing::verify_sequence_start [Object None] HANDLE DECRYPT CALM LATTICES;
+    0x1A9 VerifySequenceStart signing::verify_sequence_start [Object None] HANDLE DECRYPT CALM;
     #[cfg(feature = "pqc")]
-    0x1AA SignSequenceStart signing::sign_sequence_start [Object None] HANDLE DECRYPT CALM LATTICES;
+    0x1AA SignSequenceStart signing::sign_sequence_start [Object None] HANDLE DECRYPT CALM;
 }
 
 #[cfg(test)]

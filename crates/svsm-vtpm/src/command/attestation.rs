@@ -6,7 +6,6 @@ pub(crate) use x509::certify_x509;
 
 use super::{
     Call,
-    capability::implemented,
     object::creation_ticket,
     signing::{is_signing_key, select_scheme},
 };
@@ -281,7 +280,7 @@ pub(crate) fn get_command_audit_digest(
         |core, w| {
             let alg = core.permanent.audit_alg;
             let mut state = core.crypto.start(alg);
-            for command in implemented(core) {
+            for command in table::COMMANDS.iter().filter(|c| core.offers(c.code)) {
                 if has_command(&core.permanent.audit_commands, command.code) {
                     core.crypto
                         .update(&mut state, &u32::from(command.code).to_be_bytes());
@@ -332,9 +331,10 @@ pub(crate) fn set_audit_status(core: &mut Core<'_>, call: &mut Call<'_>) -> Resu
         core.permanent.audit_alg = alg;
         core.reset.audit_digest = Digest::EMPTY;
     } else {
-        let lattices = core.has_lattices();
-        for command in set.iter().filter(|c| c.is_known(lattices)) {
-            set_command(&mut core.permanent.audit_commands, command.code, true);
+        for command in set.iter() {
+            if core.offers(command.code) {
+                set_command(&mut core.permanent.audit_commands, command.code, true);
+            }
         }
         let itself = table::SET_AUDIT_STATUS;
         for command in clear.iter().filter(|c| c.code != itself) {

@@ -83,14 +83,6 @@ pub(crate) fn algorithms(core: &Core<'_>) -> impl Iterator<Item = (Alg, u32)> + 
         .filter(move |(alg, _)| lattices || alg.0 < Alg::MLKEM.0)
 }
 
-/// The commands that this TPM has, by their codes.
-pub(crate) fn implemented(core: &Core<'_>) -> impl Iterator<Item = &'static Command> + use<> {
-    let lattices = core.has_lattices();
-    table::COMMANDS
-        .iter()
-        .filter(move |command| command.is_known(lattices))
-}
-
 /// Commands in a set.
 pub(crate) struct Commands {
     set: CommandSet,
@@ -218,7 +210,9 @@ fn write_list(
             w,
             count,
             4,
-            implemented(core).filter(|c| u32::from(c.code) >= property),
+            table::COMMANDS
+                .iter()
+                .filter(|c| u32::from(c.code) >= property && core.offers(c.code)),
             |w, c| w.put(&c.attributes()),
         ),
         3 => commands(core, w, &core.permanent.pp_commands, property, count),
@@ -270,8 +264,10 @@ fn commands(
     property: u32,
     count: u32,
 ) -> Result<bool, Rc> {
-    let chosen =
-        implemented(core).filter(|c| has_command(set, c.code) && u32::from(c.code) >= property);
+    let chosen = table::COMMANDS
+        .iter()
+        .filter(|c| has_command(set, c.code) && u32::from(c.code) >= property)
+        .filter(|c| core.offers(c.code));
     list(w, count, 4, chosen, |w, c| w.put(&u32::from(c.code)))
 }
 
@@ -380,6 +376,6 @@ fn policies(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Re
 /// TPM2_TestParms (clause 30.3).
 pub(crate) fn test_parms(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     // What can be read is implemented, if this TPM has it.
-    call.param_with(|r| core.offers(&r.read::<Params>()?))?;
+    call.param_with(|r| core.offers_parms(&r.read::<Params>()?))?;
     Ok(call.end()?)
 }

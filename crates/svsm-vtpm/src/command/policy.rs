@@ -136,8 +136,9 @@ pub(crate) fn locality(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), S
 pub(crate) fn command_code(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let code: u32 = call.param()?;
     call.end()?;
+    let there = table::index_of(code).and_then(table::command);
     ensure(
-        table::find(code, core.has_lattices()).is_some(),
+        there.is_some_and(|c| core.offers(c.code)),
         Rc::POLICY_CC.param(1),
     )?;
     let session = core.policy_session(call, 0)?;

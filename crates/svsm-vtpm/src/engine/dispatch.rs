@@ -80,7 +80,10 @@ fn prepare(frame: &mut Frame, core: &mut Core<'_>, buffer: &mut [u8]) -> Result<
     let size = r.read::<u32>().map_err(|_| Rc::INSUFFICIENT)?;
     ensure(size as usize == frame.len, Rc::COMMAND_SIZE)?;
     let code = r.read::<u32>().map_err(|_| Rc::INSUFFICIENT)?;
-    let command = table::find(code, core.has_lattices()).ok_or(Rc::COMMAND_CODE)?;
+    let command = table::index_of(code)
+        .and_then(table::command)
+        .filter(|command| core.offers(command.code))
+        .ok_or(Rc::COMMAND_CODE)?;
     frame.command = Some(command);
     frame.tagged = tag == Tag::SESSIONS;
     ensure(

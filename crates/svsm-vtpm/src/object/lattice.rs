@@ -54,7 +54,7 @@ impl<'a> Core<'a> {
     }
 
     /// Whether this TPM has keys with these parameters: there is a provider, and all that the key makes fits into a buffer.
-    pub(crate) fn offers(&self, params: &Params) -> Result<(), Rc> {
+    pub(crate) fn offers_parms(&self, params: &Params) -> Result<(), Rc> {
         let Params::Lattice(params) = params else {
             return Ok(());
         };

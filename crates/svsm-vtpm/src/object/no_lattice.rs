@@ -22,7 +22,7 @@ impl Core<'_> {
         false
     }
 
-    pub(crate) const fn offers(&self, _: &Params) -> Result<(), Rc> {
+    pub(crate) const fn offers_parms(&self, _: &Params) -> Result<(), Rc> {
         Ok(())
     }
 

@@ -41,7 +41,7 @@ pub(crate) fn read_object(core: &Core<'_>, r: &mut Reader<'_>) -> Result<Object,
     let qualified_name = r.read()?;
     let public: Public = r.read()?;
     let sensitive = if r.read()? { Some(r.read()?) } else { None };
-    core.offers(&public.params)?;
+    core.offers_parms(&public.params)?;
     let mut object = Object::new(core.crypto, public, sensitive, hierarchy).ok_or(Rc::INTEGRITY)?;
     object.external = flags & 1 != 0;
     object.primary = flags & 2 != 0;

@@ -2,7 +2,7 @@
 
 use crate::{
     alg::{Alg, Curve},
-    command::{capability::implemented, context::BLOB_MAX, hash_hmac::BUFFER_MAX},
+    command::{context::BLOB_MAX, hash_hmac::BUFFER_MAX},
     handle::{Handle, HandleKind},
     object::store::{CLASSIC_MAX, CONTENT_MAX},
     state::{
@@ -15,6 +15,7 @@ use crate::{
         attributes::NvAttributes,
         nv::{NV_INDEX_MAX, NvKind},
     },
+    table,
 };
 
 const FIXED: u32 = 0x100;
@@ -88,7 +89,12 @@ fn fixed(core: &Core<'_>, property: u32) -> Option<u32> {
         0x26 => 0,
         0x27 => 0,
         0x28 => 128,
-        0x29 | 0x2A => count(implemented(core).count()),
+        0x29 | 0x2A => count(
+            table::COMMANDS
+                .iter()
+                .filter(|c| core.offers(c.code))
+                .count(),
+        ),
         0x2B => 0,
         0x2C => count(BUFFER_MAX),
         0x2D => 0,
