@@ -1,6 +1,7 @@
 //! Post-quantum keys, by their commands.
 
 mod attestation; // what ML-DSA keys attest
+mod hostile; // commands that were cut and changed
 mod kem; // encapsulation, and secrets sent to a key
 mod keys; // keys made, loaded, kept and moved
 mod offer; // what a TPM says that it has
