@@ -113,3 +113,55 @@ fn the_longest_quote_fits_the_buffers_of_a_guest() {
     let params = [&sized(&extra)[..], &[0, 0x10], banks].concat();
     bench.ok_auth(0x158, &[key], &params);
 }
+
+#[test]
+fn commands_of_other_keys_take_none_of_these() {
+    let mut bench = started();
+    let keys: [(u16, usize, &[u8]); 10] = [
+        (0x174, 0, &[0, 1, 7, 0, 0x10, 0, 0]),
+        (0x159, 1, &[0, 1, 7, 0, 0x10, 0, 0]),
+        (0x163, 0, &[]),
+        (0x154, 1, &[0, 4, 0, 0, 0, 0]),
+        (
+            0x18D,
+            1,
+            &[0, 4, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0x19, 0, 1],
+        ),
+        (0x18B, 1, &[0, 0, 0, 0, 0, 0]),
+        (0x199, 0, &[0, 1, 7, 0, 0x10]),
+        (0x19A, 1, &[0, 4, 0, 0, 0, 0, 0, 1, 7, 0, 0, 0, 0x10]),
+        (0x164, 1, &[0, 0, 0x10, 0, 0, 0, 1, 7]),
+        (0x193, 1, &[0, 1, 7, 0, 0, 0x10, 0, 0]),
+    ];
+    let types: [(u16, usize, &[u8]); 4] = [
+        (0x155, 1, &[0, 1, 7, 0, 0x10]),
+        (0x15B, 1, &[0, 0, 0, 0x10]),
+        (0x15E, 1, &[]),
+        (0x168, 0, &[0, 1, 7, 0, 2, 0, 0x0B]),
+    ];
+    for public in [super::kem(1), super::dsa(1, 1), super::hash_dsa(1, 0x0B)] {
+        let (key, _) = bench.create_primary(OWNER, &public);
+        for (commands, refused) in [
+            (&keys[..], Rc::KEY.handle(1)),
+            (&types[..], Rc::TYPE.handle(1)),
+        ] {
+            for (code, auths, params) in commands {
+                let (rc, _) = bench.run(*code, &[key], &std::vec![&b""[..]; *auths], params);
+                assert_eq!(rc, refused, "{code:#X}");
+            }
+        }
+        bench.ok(0x165, &[], &key.to_be_bytes());
+    }
+    // What does not sign attests nothing.
+    let (key, _) = bench.create_primary(OWNER, &super::kem(1));
+    let quote = [0, 0, 0, 0x10, 0, 0, 0, 0];
+    let (rc, _) = bench.run(0x158, &[key], &[b""], &quote);
+    assert_eq!(rc, Rc::KEY.handle(1));
+    let digest = [
+        &sized(&[7; 32])[..],
+        &[0, 0x10, 0x80, 0x24, 0x40, 0, 0, 7, 0, 0],
+    ]
+    .concat();
+    let (rc, _) = bench.run(0x15D, &[key], &[b""], &digest);
+    assert_eq!(rc, Rc::KEY.handle(1));
+}
