@@ -8,6 +8,8 @@ pub(crate) mod components; // clause 32 of version 1.83
 pub(crate) mod context; // clause 28
 pub(crate) mod da; // clause 25
 pub(crate) mod duplication; // clause 13
+#[cfg(feature = "pqc")]
+pub(crate) mod encapsulation; // clauses 14.10 and 14.11 of version 1.85
 pub(crate) mod ephemeral_ec; // clause 19
 pub(crate) mod hash_hmac; // clauses 15.4 to 15.6 and 17
 pub(crate) mod hierarchy; // clauses 24 and 26

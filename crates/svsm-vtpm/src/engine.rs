@@ -215,6 +215,17 @@ impl<'a> Tpm<'a> {
         self.core.identity = identity;
     }
 
+    /// Gives the TPM post-quantum keys, and the commands for them, by this provider. Without one it is as if the feature were not
+    /// there, and keys of that kind in the permanent state do not show. To be called before [`Tpm::power_on`].
+    ///
+    /// Parameter sets of which a signature or a key does not fit into the buffers are not offered: ML-DSA-87 wants buffers of 5,363
+    /// bytes, everything else fits into 4,087. `RustCrypto` wants stack: with optimization 80 KiB for ML-KEM, and for ML-DSA-44, 65
+    /// and 87 about 210, 310 and 460 KiB.
+    #[cfg(feature = "pqc")]
+    pub const fn set_lattices(&mut self, lattices: &'a dyn crate::crypto::Lattices) {
+        self.core.lattices = Some(lattices);
+    }
+
     /// `_TPM_Init`: the power comes, or comes back. What was not saved is lost. An empty store is manufactured.
     ///
     /// # Errors

@@ -5,6 +5,8 @@ pub(crate) mod da; // protection against dictionary attacks
 pub(crate) mod entity; // names, authorization values and policies of whatever a handle names
 pub(crate) mod image; // the permanent state as bytes
 pub(crate) mod index; // NV indices
+#[cfg_attr(not(feature = "pqc"), path = "state/no_message.rs")]
+pub(crate) mod message; // messages that are signed or verified in pieces
 pub(crate) mod nv; // the NV memory
 pub(crate) mod object; // loaded objects and sequences
 pub(crate) mod pcr; // platform configuration registers
@@ -39,6 +41,8 @@ use zeroize::Zeroize;
 /// Everything but the buffers of commands.
 pub(crate) struct Core<'a> {
     pub(crate) crypto: &'a dyn Crypto,
+    #[cfg(feature = "pqc")]
+    pub(crate) lattices: Option<&'a dyn crate::crypto::Lattices>,
     outside: Outside<'a>,
     pub(crate) components: &'a mut [&'a mut dyn AttachedComponent],
     drbg: Drbg,
@@ -153,6 +157,8 @@ impl<'a> Core<'a> {
     pub(crate) fn new(parts: Parts<'a>) -> Self {
         Self {
             crypto: parts.crypto,
+            #[cfg(feature = "pqc")]
+            lattices: None,
             outside: parts.outside,
             components: &mut [],
             drbg: Drbg::default(),
@@ -278,6 +284,7 @@ impl<'a> Core<'a> {
         match code {
             table::ACT_SET_TIMEOUT => self.timers.count > 0,
             table::AC_GET_CAPABILITY | table::AC_SEND => !self.components.is_empty(),
+            table::VERIFY_SEQUENCE_COMPLETE..=table::SIGN_SEQUENCE_START => self.has_lattices(),
             _ => true,
         }
     }

@@ -245,12 +245,15 @@ const CHANGING: [u16; 28] = [
 pub(crate) fn changes(code: u16) -> bool {
     CHANGING.binary_search(&code).is_ok()
 }
+/// Commands that came with post-quantum keys: the first and the last code.
+pub(crate) const VERIFY_SEQUENCE_COMPLETE: u16 = 0x1A3;
+pub(crate) const SIGN_SEQUENCE_START: u16 = 0x1AA;
 
 macro_rules! commands {
-    ($($code:literal $name:ident $module:ident::$run:ident
+    ($($(#[$only:meta])* $code:literal $name:ident $module:ident::$run:ident
         [$($kind:ident $role:ident),*] $($flag:ident)*;)*) => {
         /// All commands of this TPM, by their codes.
-        pub(crate) static COMMANDS: [Command; [$($code),*].len()] = [$(Command {
+        pub(crate) static COMMANDS: [Command; [$($(#[$only])* $code),*].len()] = [$($(#[$only])* Command {
             code: $code,
             name: stringify!($name),
             handles: &[$((Kind::$kind, Role::$role)),*],
@@ -383,6 +386,22 @@ commands! {
     0x19E NV_ReadPublic2 nv::read_public2 [NvIndex None] ENCRYPT CALM;
     0x1A0 ReadOnlyControl hierarchy::read_only_control [Platform User] NV PRESENCE;
     0x1A1 PolicyTransportSPDM policy::transport_spdm [PolicySession None] DECRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A3 VerifySequenceComplete signing::verify_sequence_complete [Object User, Object None] FLUSHED CALM;
+    #[cfg(feature = "pqc")]
+    0x1A4 SignSequenceComplete signing::sign_sequence_complete [Object User, Object User] FLUSHED DECRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A5 VerifyDigestSignature signing::verify_digest_signature [Object None] DECRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A6 SignDigest signing::sign_digest [Object User] DECRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A7 Encapsulate encapsulation::encapsulate [Object None] ENCRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A8 Decapsulate encapsulation::decapsulate [Object User] DECRYPT ENCRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A9 VerifySequenceStart signing::verify_sequence_start [Object None] HANDLE DECRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1AA SignSequenceStart signing::sign_sequence_start [Object None] HANDLE DECRYPT CALM;
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ mod components; // attached components
 mod endorsement; // endorsement keys and their certificates
 mod frozen; // keys that must never change
 mod later; // commands of version 1.83
+#[cfg(feature = "pqc")]
+mod pqc; // post-quantum keys
 mod read_only; // read-only mode
 mod rules; // single rules of Part 3
 mod selftest; // known answers, and providers that miss them

@@ -33,7 +33,7 @@ const VENDOR: u32 = 0x100;
 const CHANNELS: u32 = 0xC;
 
 /// Algorithms and their attributes (`TPMA_ALGORITHM`).
-pub(crate) const ALGORITHMS: [(Alg, u32); 29] = {
+const ALGORITHMS: [(Alg, u32); 32] = {
     const ASYMMETRIC: u32 = 1;
     const SYMMETRIC: u32 = 1 << 1;
     const HASH: u32 = 1 << 2;
@@ -71,8 +71,19 @@ pub(crate) const ALGORITHMS: [(Alg, u32); 29] = {
         (Alg::CBC, SYMMETRIC | ENCRYPTING),
         (Alg::CFB, SYMMETRIC | ENCRYPTING),
         (Alg::ECB, SYMMETRIC | ENCRYPTING),
+        (Alg::MLKEM, ASYMMETRIC | OBJECT | ENCRYPTING),
+        (Alg::MLDSA, ASYMMETRIC | OBJECT | SIGNING),
+        (Alg::HASH_MLDSA, ASYMMETRIC | OBJECT | SIGNING),
     ]
 };
+
+/// Those that this TPM has, by their identifiers.
+pub(crate) fn algorithms(core: &Core<'_>) -> impl Iterator<Item = (Alg, u32)> + Clone + use<> {
+    let lattices = core.has_lattices();
+    ALGORITHMS
+        .into_iter()
+        .filter(move |(alg, _)| lattices || alg.0 < Alg::MLKEM.0)
+}
 
 /// Commands in a set.
 pub(crate) struct Commands {
@@ -193,10 +204,8 @@ fn write_list(
             w,
             count,
             6,
-            ALGORITHMS
-                .iter()
-                .filter(|(alg, _)| u32::from(alg.0) >= property),
-            |w, (alg, attributes)| w.put(alg).and_then(|()| w.put(attributes)),
+            algorithms(core).filter(|(alg, _)| u32::from(alg.0) >= property),
+            |w, (alg, attributes)| w.put(&alg).and_then(|()| w.put(&attributes)),
         ),
         1 => handles(core, w, Handle(property), count).map_err(|rc| rc.param(number)),
         2 => list(
@@ -376,8 +385,8 @@ fn policies(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Re
 }
 
 /// TPM2_TestParms (clause 30.3).
-pub(crate) fn test_parms(_: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
-    // What can be read is implemented.
-    let _: Params = call.param()?;
+pub(crate) fn test_parms(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    // What can be read is implemented, if this TPM has it.
+    call.param_with(|r| core.offers_parms(&r.read::<Params>()?))?;
     Ok(call.end()?)
 }

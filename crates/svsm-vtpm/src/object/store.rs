@@ -16,7 +16,10 @@ use crate::{
 };
 
 /// Room that any object, sequence or session fits into.
-pub(crate) const CONTENT_MAX: usize = 2048;
+pub(crate) use crate::structures::lattice::CONTENT_MAX;
+
+/// Room that suffices without ML-KEM and ML-DSA.
+pub(crate) const CLASSIC_MAX: usize = 2048;
 
 impl Marshal for Object {
     fn write(&self, w: &mut Writer<'_>) -> Result<(), Rc> {
@@ -38,6 +41,7 @@ pub(crate) fn read_object(core: &Core<'_>, r: &mut Reader<'_>) -> Result<Object,
     let qualified_name = r.read()?;
     let public: Public = r.read()?;
     let sensitive = if r.read()? { Some(r.read()?) } else { None };
+    core.offers_parms(&public.params)?;
     let mut object = Object::new(core.crypto, public, sensitive, hierarchy).ok_or(Rc::INTEGRITY)?;
     object.external = flags & 1 != 0;
     object.primary = flags & 2 != 0;
@@ -85,6 +89,7 @@ impl Marshal for Sequence {
                 w.put(&state.len)?;
                 w.put(key)
             }
+            SequenceKind::Message(message) => w.put(&4u8).and_then(|()| w.put(message)),
         }
     }
 }
@@ -106,6 +111,7 @@ impl Unmarshal for Sequence {
                 },
                 r.read()?,
             ),
+            4 => SequenceKind::Message(r.read()?),
             _ => return Err(Rc::VALUE),
         };
         Ok(Self {

@@ -345,6 +345,7 @@ impl Core<'_> {
                         .all(|(state, alg)| state.alg == alg)
             }
             SequenceKind::Hmac(state, key) => sound(state) && key.len() == state.alg.block_len(),
+            SequenceKind::Message(message) => message.is_sound(sound),
             SequenceKind::Cmac(state, key) => state.len <= 16 && matches!(key.len(), 16 | 24 | 32),
         }
     }
