@@ -76,7 +76,7 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "tpm",
-        what: "the TPM agrees with libtpms, and with tpm2-tss' SYS tests",
+        what: "the TPM agrees with libtpms, with tpm2-tss' SYS tests, and with a Linux that is moved",
         run: stages::tpm,
     },
     Stage {

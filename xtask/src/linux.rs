@@ -5,7 +5,7 @@ mod disk; // one that the guest reads and writes
 mod facts; // what a guest said, and whether it is true
 mod kernel; // Debian's
 pub(crate) mod ovmf; // Debian's firmware for guests
-mod tpm; // with a TPM and tpm2-tools
+pub(crate) mod tpm; // with a TPM and tpm2-tools
 
 use crate::firmware::{self, Programs};
 use crate::setup::{self, Bare, Install};
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     /// How long the run may take, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u64,
-    /// Start it in QEMU itself with `tpm-sim` as its TPM, and let tpm2-tools extend, seal, unseal and quote.
+    /// Start it in QEMU itself with `tpm-sim` as its TPM, let tpm2-tools extend, seal, unseal and quote, and move both in between.
     #[arg(long, conflicts_with_all = ["platform", "smp", "memory", "kernel", "initrd", "append"])]
     tpm: bool,
     /// Do not show the guest's console.

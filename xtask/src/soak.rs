@@ -5,6 +5,7 @@ mod commands; // commands to the TPM
 
 use crate::bench::{self, Bench, SIZES, Size};
 use crate::linux::{self, Guest, Lab, SIZES as SIZES_OF_LINUX};
+use crate::tpm::Who;
 use crate::{ui, workspace};
 use anyhow::{Context, Result, bail};
 use core::hash::{Hash, Hasher};
@@ -61,6 +62,10 @@ const SERIES: &[(&str, &str)] = &[
         "tpm",
         "the same to our TPM alone, --count times 10000 sequences: no panic, no overflow, no malformed response",
     ),
+    (
+        "tpm-storm",
+        "commands of any bytes to our TPM alone, --count times a million",
+    ),
 ];
 
 /// `cargo xtask soak`.
@@ -74,8 +79,9 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     match args.name.as_deref() {
         Some("boot") => boot(args),
         Some("linux") => linux(args),
-        Some("tpm-diff") => commands::series(args, false),
-        Some("tpm") => commands::series(args, true),
+        Some("tpm-diff") => commands::series(args, Who::Both),
+        Some("tpm") => commands::series(args, Who::Alone),
+        Some("tpm-storm") => commands::series(args, Who::Storm),
         other => bail!(
             "there is no series `{}`; `cargo xtask soak --list` names them",
             other.unwrap_or_default()

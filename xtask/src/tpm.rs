@@ -39,6 +39,17 @@ pub(crate) fn library_missing() -> Option<String> {
     }
 }
 
+/// Who answers the commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Both TPMs, and the answers are compared.
+    Both,
+    /// Ours alone.
+    Alone,
+    /// Ours alone, and the commands are of any bytes.
+    Storm,
+}
+
 /// What a run of `tpm-diff` found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Diff {
@@ -71,13 +82,15 @@ impl Diff {
 }
 
 /// Runs sequences from a seed on, on both TPMs or on ours alone. Differences that nobody has explained are printed.
-pub(crate) fn diff(tool: &PathBuf, seed: u64, sequences: u64, alone: bool) -> Result<Diff> {
+pub(crate) fn diff(tool: &PathBuf, seed: u64, sequences: u64, who: Who) -> Result<Diff> {
     let mut command = Command::new(tool);
     command.args(["--json", "--seed", &seed.to_string()]);
     command.args(["--sequences", &sequences.to_string()]);
-    if alone {
-        command.arg("--alone");
-    }
+    command.args(match who {
+        Who::Both => None,
+        Who::Alone => Some("--alone"),
+        Who::Storm => Some("--storm"),
+    });
     let output = command
         .output()
         .with_context(|| format!("cannot start {}", tool.display()))?;

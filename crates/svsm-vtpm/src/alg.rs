@@ -35,12 +35,16 @@ impl Alg {
     pub const KDF1_SP800_108: Self = Self(0x0022);
     pub const ECC: Self = Self(0x0023);
     pub const SYMCIPHER: Self = Self(0x0025);
+    pub const SHAKE256: Self = Self(0x002B);
     pub const CMAC: Self = Self(0x003F);
     pub const CTR: Self = Self(0x0040);
     pub const OFB: Self = Self(0x0041);
     pub const CBC: Self = Self(0x0042);
     pub const CFB: Self = Self(0x0043);
     pub const ECB: Self = Self(0x0044);
+    pub const MLKEM: Self = Self(0x00A0);
+    pub const MLDSA: Self = Self(0x00A1);
+    pub const HASH_MLDSA: Self = Self(0x00A2);
 }
 
 impl Unmarshal for Alg {

@@ -4,9 +4,12 @@ pub(crate) mod asymmetric; // clause 14
 pub(crate) mod attestation; // clauses 18 and 21
 pub(crate) mod capability; // clause 30
 pub(crate) mod clocks; // clause 29
+pub(crate) mod components; // clause 32 of version 1.83
 pub(crate) mod context; // clause 28
 pub(crate) mod da; // clause 25
 pub(crate) mod duplication; // clause 13
+#[cfg(feature = "pqc")]
+pub(crate) mod encapsulation; // clauses 14.10 and 14.11 of version 1.85
 pub(crate) mod ephemeral_ec; // clause 19
 pub(crate) mod hash_hmac; // clauses 15.4 to 15.6 and 17
 pub(crate) mod hierarchy; // clauses 24 and 26
@@ -20,6 +23,7 @@ pub(crate) mod signing; // clause 20
 pub(crate) mod startup; // clause 9
 pub(crate) mod symmetric; // clauses 15.2 and 15.3
 pub(crate) mod testing; // clause 10
+pub(crate) mod timers; // clause 33 of version 1.83
 
 use crate::{
     handle::Handle,

@@ -8,12 +8,21 @@ pub(crate) mod cmac; // the block cipher as a message authentication code
 pub(crate) mod drbg; // CTR_DRBG: all random numbers, and the keys that come from a seed
 pub(crate) mod kdf; // KDFa, KDFe, MGF1
 pub(crate) mod keygen; // the search for RSA keys, one exponentiation a step
+#[cfg(feature = "pqc")]
+mod lattice; // what ML-KEM and ML-DSA need
 pub(crate) mod padding; // OAEP, PKCS #1 v1.5, PSS
 #[cfg(feature = "rustcrypto")]
 mod rustcrypto;
 pub(crate) mod seal; // bytes for a place that is not trusted
+#[cfg(feature = "pqc")]
+pub(crate) mod shake; // SHAKE256, and what ML-DSA signs of a message
 pub(crate) mod sign; // ECDSA, EC-Schnorr, ECDAA
 
+#[cfg(feature = "pqc")]
+pub use lattice::{
+    DSA_SEED_LEN, DsaMath, DsaSet, DsaSignature, KEM_SEED_LEN, KemCiphertext, KemMath, KemSet,
+    LatticeKey, Lattices, MU_LEN, Permutation, SHARED_SECRET_LEN,
+};
 #[cfg(feature = "rustcrypto")]
 pub use rustcrypto::RustCrypto;
 

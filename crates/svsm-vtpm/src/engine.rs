@@ -15,12 +15,13 @@ use crate::state::Bundle;
 use crate::{
     crypto::Crypto,
     rc::Rc,
-    seam::{Clock, NvStore, Random, SeamError},
+    seam::{AttachedComponent, Clock, NvStore, Random, SeamError},
     state::{
         Core, Outside, Parts,
         image::LoadError,
         object::{EVICT_SLOTS, ObjectSlot},
         session::SessionSlot,
+        timer::TIMERS_MAX,
     },
 };
 pub use endorse::EndorsementMark;
@@ -125,6 +126,17 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
+/// Authenticated countdown timers, as somebody outside sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timers {
+    /// The timers that have signaled, one bit each from `TPM_RH_ACT_0` on. A bit stays until a command sets the timer anew, or until the
+    /// TPM is reset.
+    pub signaled: u16,
+    /// In how many milliseconds the next timer signals, unless a command changes it.
+    pub next_ms: Option<u64>,
+}
+
 /// Whether a command is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a pending command needs further steps"]
@@ -203,6 +215,17 @@ impl<'a> Tpm<'a> {
         self.core.identity = identity;
     }
 
+    /// Gives the TPM post-quantum keys, and the commands for them, by this provider. Without one it is as if the feature were not
+    /// there, and keys of that kind in the permanent state do not show. To be called before [`Tpm::power_on`].
+    ///
+    /// Parameter sets of which a signature or a key does not fit into the buffers are not offered: ML-DSA-87 wants buffers of 5,363
+    /// bytes, everything else fits into 4,087. `RustCrypto` wants stack: with optimization 80 KiB for ML-KEM, and for ML-DSA-44, 65
+    /// and 87 about 210, 310 and 460 KiB.
+    #[cfg(feature = "pqc")]
+    pub const fn set_lattices(&mut self, lattices: &'a dyn crate::crypto::Lattices) {
+        self.core.lattices = Some(lattices);
+    }
+
     /// `_TPM_Init`: the power comes, or comes back. What was not saved is lost. An empty store is manufactured.
     ///
     /// # Errors
@@ -211,6 +234,43 @@ impl<'a> Tpm<'a> {
     pub fn power_on(&mut self) -> Result<(), Error> {
         self.frame = Frame::new();
         self.core.power_on().map_err(not_loaded)
+    }
+
+    /// `_TPM_Init` without a loss of power: the platform is reset. It is as [`Tpm::power_on`], except that the TPM tells afterwards which
+    /// countdown timers had signaled, and may have been why.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Tpm::power_on`].
+    pub fn reset(&mut self) -> Result<(), Error> {
+        self.frame = Frame::new();
+        self.core.reset().map_err(not_loaded)
+    }
+
+    /// Sets how many authenticated countdown timers there are: up to 8, and none by default. A timer is worth something if somebody
+    /// outside acts when it signals, which [`Tpm::timers`] tells. A TPM without timers has no `TPM2_ACT_SetTimeout`. Has to be set before
+    /// the power comes, and to the same number each time.
+    pub fn set_timers(&mut self, count: u8) {
+        self.core.timers.count = count.min(TIMERS_MAX);
+    }
+
+    /// Attaches components: the first is called 0x9000_0000, and the others follow. A TPM with none, as it is by default, has no
+    /// `TPM2_AC_GetCapability` and `TPM2_AC_Send`. Has to be done before the power comes.
+    pub fn attach(&mut self, components: &'a mut [&'a mut dyn AttachedComponent]) {
+        self.core.components = components;
+    }
+
+    /// Which countdown timers have signaled by now, and when to ask again. Between a reset and the next startup none does.
+    pub fn timers(&mut self) -> Timers {
+        if !self.core.started {
+            return Timers::default();
+        }
+        self.core.tick();
+        let now = self.core.time.time;
+        Timers {
+            signaled: self.core.timers.signaled(),
+            next_ms: self.core.timers.next().map(|then| then.saturating_sub(now)),
+        }
     }
 
     /// As [`Tpm::power_on`], but with this permanent state.
@@ -313,13 +373,13 @@ impl<'a> Tpm<'a> {
     }
 
     /// Which self-tests were passed.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "rustcrypto"))]
     pub(crate) const fn tested_for_test(&self) -> crate::state::selftest::Tests {
         self.core.tested
     }
 
     /// Gives the owner hierarchy a seed that a test knows.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "rustcrypto"))]
     pub(crate) const fn set_owner_seed_for_test(&mut self, seed: [u8; 64]) {
         self.core.permanent.sp_seed = seed;
     }

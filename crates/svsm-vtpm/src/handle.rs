@@ -24,6 +24,7 @@ impl Handle {
     pub(crate) const POLICY_FIRST: u32 = 0x0300_0000;
     pub(crate) const TRANSIENT_FIRST: u32 = 0x8000_0000;
     pub(crate) const PLATFORM_PERSISTENT: u32 = 0x8180_0000;
+    pub(crate) const ACT_FIRST: u32 = 0x4000_0110;
 }
 
 /// What a handle names, by its first octet (`TPM_HT`).
@@ -36,6 +37,8 @@ pub(crate) enum HandleKind {
     Permanent,
     Transient,
     Persistent,
+    /// An attached component.
+    Component,
     Unknown,
 }
 
@@ -49,6 +52,7 @@ impl Handle {
             0x40 => HandleKind::Permanent,
             0x80 => HandleKind::Transient,
             0x81 => HandleKind::Persistent,
+            0x90 => HandleKind::Component,
             _ => HandleKind::Unknown,
         }
     }
@@ -63,6 +67,15 @@ impl Handle {
             self.kind(),
             HandleKind::HmacSession | HandleKind::PolicySession
         )
+    }
+
+    /// The number of the authenticated countdown timer that this could name.
+    pub(crate) const fn timer(self) -> Option<usize> {
+        if self.0 >> 4 == Self::ACT_FIRST >> 4 {
+            Some((self.0 & 0xF) as usize)
+        } else {
+            None
+        }
     }
 
     /// Whether this is a hierarchy's handle: owner, endorsement, platform or null.

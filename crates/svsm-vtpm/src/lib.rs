@@ -18,7 +18,7 @@ mod object; // the rules of objects
 #[cfg(feature = "protocol")]
 pub mod protocol; // the calls of an SVSM's guest
 mod rc; // response codes
-mod seam; // entropy, time, store
+mod seam; // entropy, time, store, components
 pub mod slots; // a store that survives power cuts
 mod state; // what a TPM remembers
 mod structures; // structures of the wire
@@ -34,10 +34,10 @@ pub use alg::Alg;
 pub use bytes::Bytes;
 pub use crypto::{Curve, HashAlg};
 pub use engine::{
-    EndorsementMark, Error, Identity, Progress, Refusal, Resume, Seams, Storage, Tpm,
+    EndorsementMark, Error, Identity, Progress, Refusal, Resume, Seams, Storage, Timers, Tpm,
 };
 pub use handle::Handle;
 pub use rc::Rc;
-pub use seam::{Clock, Ephemeral, NvStore, Random, SeamError};
+pub use seam::{AttachedComponent, Clock, Ephemeral, NvStore, Random, SeamError, SentObject};
 pub use state::{object::ObjectSlot, session::SessionSlot};
 pub use table::{command_handles, command_name};

@@ -51,6 +51,41 @@ pub trait Clock: Send {
     fn now_ms(&mut self) -> u64;
 }
 
+/// Something that gets keys and other secrets from the TPM without anybody between: a service of the paravisor's that encrypts disks, say
+/// (Part 3, clause 32 of version 1.83).
+///
+/// It gets an object by `TPM2_AC_Send`, which needs the object's policy to name that command, and thereby, if the policy wants it, the component
+/// and what the TPM has measured. Whoever calls the command gets to see what the component answers, and nothing of the object.
+pub trait AttachedComponent: Send {
+    /// What it says of itself to everybody: tags (`TPM_AT`) with values, in ascending order. 2 is `TPM_AT_PV1`, and vendors' begin at
+    /// 0x8000_0000.
+    fn properties(&self) -> &[(u32, u32)];
+
+    /// Takes an object, and says a tag and a value to the caller. 1, `TPM_AT_ERROR`, with 0, `TPM_AE_NONE`, says that all is well.
+    fn take(&mut self, object: SentObject<'_>) -> (u32, u32);
+}
+
+/// An object that the TPM sends to a component.
+#[non_exhaustive]
+pub struct SentObject<'a> {
+    /// Its public area, `TPMT_PUBLIC`.
+    pub public: &'a [u8],
+    /// Its secret part, `TPMT_SENSITIVE`. The TPM wipes these bytes afterwards.
+    pub sensitive: &'a [u8],
+    /// What the caller wants the component to know.
+    pub data: &'a [u8],
+}
+
+impl fmt::Debug for SentObject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The rest is secret.
+        f.debug_struct("SentObject")
+            .field("public", &self.public)
+            .field("data", &self.data)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Where the permanent state lives while the TPM is off.
 ///
 /// The TPM commits a whole image before it answers the command that changed it. A store must make a commit atomic: after

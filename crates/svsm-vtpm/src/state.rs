@@ -5,6 +5,8 @@ pub(crate) mod da; // protection against dictionary attacks
 pub(crate) mod entity; // names, authorization values and policies of whatever a handle names
 pub(crate) mod image; // the permanent state as bytes
 pub(crate) mod index; // NV indices
+#[cfg_attr(not(feature = "pqc"), path = "state/no_message.rs")]
+pub(crate) mod message; // messages that are signed or verified in pieces
 pub(crate) mod nv; // the NV memory
 pub(crate) mod object; // loaded objects and sequences
 pub(crate) mod pcr; // platform configuration registers
@@ -12,6 +14,7 @@ pub(crate) mod permanent; // seeds, proofs, counters, settings
 pub(crate) mod selftest; // known answers
 pub(crate) mod session; // sessions
 pub(crate) mod startup; // power, startup, shutdown, manufacture
+pub(crate) mod timer; // authenticated countdown timers
 pub(crate) mod volatile; // what a suspended TPM goes on with
 pub(crate) mod work; // what takes longer than a step
 
@@ -22,7 +25,8 @@ use crate::{
     },
     handle::Handle,
     rc::Rc,
-    seam::{Clock, NvStore, Random},
+    seam::{AttachedComponent, Clock, NvStore, Random},
+    table,
 };
 use clock::Time;
 use nv::Entries;
@@ -30,13 +34,17 @@ use object::Objects;
 use pcr::PcrValues;
 use permanent::{ClearState, Permanent, ResetState};
 use session::Sessions;
+use timer::Timers;
 use work::Work;
 use zeroize::Zeroize;
 
 /// Everything but the buffers of commands.
 pub(crate) struct Core<'a> {
     pub(crate) crypto: &'a dyn Crypto,
+    #[cfg(feature = "pqc")]
+    pub(crate) lattices: Option<&'a dyn crate::crypto::Lattices>,
     outside: Outside<'a>,
+    pub(crate) components: &'a mut [&'a mut dyn AttachedComponent],
     drbg: Drbg,
     seeded: bool,
 
@@ -49,6 +57,7 @@ pub(crate) struct Core<'a> {
     pub(crate) sessions: Sessions<'a>,
     pub(crate) time: Time,
     pub(crate) work: Work,
+    pub(crate) timers: Timers,
 
     /// Startup was done since the power came.
     pub(crate) started: bool,
@@ -59,6 +68,8 @@ pub(crate) struct Core<'a> {
     generation: u64,
     pub(crate) physical_presence: bool,
     pub(crate) ph_enable: bool,
+    /// Nothing may be changed that outlives the next reset.
+    pub(crate) read_only: bool,
     /// PCR_Allocate asks for a reset before anything else.
     pub(crate) pcr_reconfigured: bool,
     /// The session that audits exclusively.
@@ -146,7 +157,10 @@ impl<'a> Core<'a> {
     pub(crate) fn new(parts: Parts<'a>) -> Self {
         Self {
             crypto: parts.crypto,
+            #[cfg(feature = "pqc")]
+            lattices: None,
             outside: parts.outside,
+            components: &mut [],
             drbg: Drbg::default(),
             seeded: false,
             permanent: Permanent::new(),
@@ -158,12 +172,14 @@ impl<'a> Core<'a> {
             sessions: Sessions::new(parts.sessions),
             time: Time::default(),
             work: Work::Idle,
+            timers: Timers::new(),
             started: false,
             loaded: false,
             dirty: false,
             generation: 0,
             physical_presence: false,
             ph_enable: true,
+            read_only: false,
             pcr_reconfigured: false,
             exclusive_audit: None,
             startup_locality3: false,
@@ -259,6 +275,16 @@ impl<'a> Core<'a> {
             Handle::PLATFORM => self.ph_enable,
             Handle::OWNER => self.clear.sh_enable,
             Handle::ENDORSEMENT => self.clear.eh_enable,
+            _ => true,
+        }
+    }
+
+    /// Whether a command of the table is there: not without what it is for.
+    pub(crate) const fn offers(&self, code: u16) -> bool {
+        match code {
+            table::ACT_SET_TIMEOUT => self.timers.count > 0,
+            table::AC_GET_CAPABILITY | table::AC_SEND => !self.components.is_empty(),
+            table::VERIFY_SEQUENCE_COMPLETE..=table::SIGN_SEQUENCE_START => self.has_lattices(),
             _ => true,
         }
     }

@@ -3,6 +3,8 @@
 pub(crate) mod attest; // TPMS_ATTEST, TPMS_CREATION_DATA, tickets
 pub(crate) mod attributes; // TPMA_*
 pub(crate) mod der; // certificates
+#[cfg_attr(not(feature = "pqc"), path = "structures/no_lattice.rs")]
+pub(crate) mod lattice; // keys and signatures of ML-KEM and ML-DSA
 pub(crate) mod nv; // TPMS_NV_PUBLIC
 pub(crate) mod pcr; // TPML_PCR_SELECTION
 pub(crate) mod public; // TPMT_PUBLIC

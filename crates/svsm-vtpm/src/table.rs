@@ -52,6 +52,12 @@ pub(crate) enum Kind {
     Hierarchy,
     /// `TPMI_RH_HIERARCHY_AUTH`
     HierarchyAuth,
+    /// `TPMI_RH_HIERARCHY_POLICY`
+    HierarchyPolicy,
+    /// `TPMI_RH_ACT`
+    Timer,
+    /// `TPMI_RH_AC`
+    Component,
     /// `TPMI_RH_BASE_HIERARCHY`
     BaseHierarchy,
     /// `TPMI_RH_PROVISION`
@@ -99,6 +105,9 @@ impl Kind {
                 Self::PcrOrNull => pcr || handle == H::NULL,
                 Self::Hierarchy => handle.is_hierarchy(),
                 Self::HierarchyAuth => permanent_entity,
+                Self::HierarchyPolicy => permanent_entity || handle.timer().is_some(),
+                Self::Timer => handle.timer().is_some(),
+                Self::Component => kind == K::Component && handle.index() < 1 << 16,
                 Self::BaseHierarchy => handle.is_hierarchy() && handle != H::NULL,
                 Self::Provision => matches!(handle, H::OWNER | H::PLATFORM),
                 Self::Clear => matches!(handle, H::LOCKOUT | H::PLATFORM),
@@ -221,12 +230,30 @@ pub fn command_handles(code: u32) -> Option<usize> {
 
 pub(crate) const PP_COMMANDS: u16 = 0x12D;
 pub(crate) const SET_AUDIT_STATUS: u16 = 0x140;
+pub(crate) const AC_GET_CAPABILITY: u16 = 0x194;
+pub(crate) const AC_SEND: u16 = 0x195;
+pub(crate) const ACT_SET_TIMEOUT: u16 = 0x198;
+
+/// Commands that a TPM in read-only mode does not run, in ascending order (version 1.83: Part 3, clause 24.9).
+const CHANGING: [u16; 28] = [
+    0x11F, 0x120, 0x121, 0x122, 0x124, 0x125, 0x126, 0x127, 0x128, 0x129, 0x12A, 0x12B, 0x12C,
+    0x12D, 0x12E, 0x130, 0x131, 0x132, 0x134, 0x13A, 0x13B, 0x13F, 0x140, 0x150, 0x153, 0x183,
+    0x191, 0x19D,
+];
+
+/// Whether read-only mode forbids a command, whatever its parameters say.
+pub(crate) fn changes(code: u16) -> bool {
+    CHANGING.binary_search(&code).is_ok()
+}
+/// Commands that came with post-quantum keys: the first and the last code.
+pub(crate) const VERIFY_SEQUENCE_COMPLETE: u16 = 0x1A3;
+pub(crate) const SIGN_SEQUENCE_START: u16 = 0x1AA;
 
 macro_rules! commands {
-    ($($code:literal $name:ident $module:ident::$run:ident
+    ($($(#[$only:meta])* $code:literal $name:ident $module:ident::$run:ident
         [$($kind:ident $role:ident),*] $($flag:ident)*;)*) => {
         /// All commands of this TPM, by their codes.
-        pub(crate) static COMMANDS: [Command; [$($code),*].len()] = [$(Command {
+        pub(crate) static COMMANDS: [Command; [$($(#[$only])* $code),*].len()] = [$($(#[$only])* Command {
             code: $code,
             name: stringify!($name),
             handles: &[$((Kind::$kind, Role::$role)),*],
@@ -251,7 +278,7 @@ commands! {
     0x12B PCR_Allocate integrity::allocate [Platform User] NV PRESENCE;
     0x12C PCR_SetAuthPolicy integrity::set_auth_policy [Platform User] NV DECRYPT PRESENCE;
     0x12D PP_Commands hierarchy::pp_commands [Platform User] NV PRESENCE;
-    0x12E SetPrimaryPolicy hierarchy::set_primary_policy [HierarchyAuth User] NV DECRYPT PRESENCE;
+    0x12E SetPrimaryPolicy hierarchy::set_primary_policy [HierarchyPolicy User] NV DECRYPT PRESENCE;
     0x130 ClockRateAdjust clocks::rate_adjust [Provision User] PRESENCE;
     0x131 CreatePrimary object::create_primary [Hierarchy User] HANDLE DECRYPT ENCRYPT PRESENCE CALM;
     0x132 NV_GlobalWriteLock nv::global_write_lock [Provision User] NV PRESENCE;
@@ -346,13 +373,35 @@ commands! {
     0x191 CreateLoaded object::create_loaded [Parent User] HANDLE DECRYPT ENCRYPT CALM;
     0x192 PolicyAuthorizeNV policy::authorize_nv [NvAuth User, NvIndex None, PolicySession None] READS;
     0x193 EncryptDecrypt2 symmetric::encrypt_decrypt2 [Object User] DECRYPT ENCRYPT CALM;
+    0x194 AC_GetCapability components::capability [Component None] CALM;
+    0x195 AC_Send components::send [Object Duplicate, NvAuth User, Component None] DECRYPT WRITES CALM;
+    0x196 Policy_AC_SendSelect policy::ac_send_select [PolicySession None] DECRYPT CALM;
     0x197 CertifyX509 attestation::certify_x509 [Object Admin, Object User] DECRYPT ENCRYPT CALM;
+    0x198 ACT_SetTimeout timers::set_timeout [Timer User];
     0x199 ECC_Encrypt asymmetric::ecc_encrypt [Object None] DECRYPT ENCRYPT CALM;
     0x19A ECC_Decrypt asymmetric::ecc_decrypt [Object User] DECRYPT ENCRYPT CALM;
     0x19B PolicyCapability policy::capability [PolicySession None] DECRYPT CALM;
     0x19C PolicyParameters policy::parameters [PolicySession None] DECRYPT CALM;
     0x19D NV_DefineSpace2 nv::define_space2 [Provision User] NV DECRYPT PRESENCE;
     0x19E NV_ReadPublic2 nv::read_public2 [NvIndex None] ENCRYPT CALM;
+    0x1A0 ReadOnlyControl hierarchy::read_only_control [Platform User] NV PRESENCE;
+    0x1A1 PolicyTransportSPDM policy::transport_spdm [PolicySession None] DECRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A3 VerifySequenceComplete signing::verify_sequence_complete [Object User, Object None] FLUSHED CALM;
+    #[cfg(feature = "pqc")]
+    0x1A4 SignSequenceComplete signing::sign_sequence_complete [Object User, Object User] FLUSHED DECRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A5 VerifyDigestSignature signing::verify_digest_signature [Object None] DECRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A6 SignDigest signing::sign_digest [Object User] DECRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A7 Encapsulate encapsulation::encapsulate [Object None] ENCRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A8 Decapsulate encapsulation::decapsulate [Object User] DECRYPT ENCRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1A9 VerifySequenceStart signing::verify_sequence_start [Object None] HANDLE DECRYPT CALM;
+    #[cfg(feature = "pqc")]
+    0x1AA SignSequenceStart signing::sign_sequence_start [Object None] HANDLE DECRYPT CALM;
 }
 
 #[cfg(test)]
@@ -362,6 +411,12 @@ mod tests {
     #[test]
     fn commands_are_sorted_by_code() {
         assert!(COMMANDS.is_sorted_by_key(|c| c.code));
+    }
+
+    #[test]
+    fn commands_that_change_something_are_sorted_and_implemented() {
+        assert!(CHANGING.is_sorted());
+        assert!(CHANGING.iter().all(|c| index_of(u32::from(*c)).is_some()));
     }
 
     #[test]

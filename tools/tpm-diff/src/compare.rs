@@ -143,6 +143,13 @@ impl<'a> Tally<'a> {
         Ok(())
     }
 
+    /// Counts a sequence that somebody else ran.
+    pub(crate) fn add(&mut self, commands: u32, successes: u64) {
+        self.sequences += 1;
+        self.commands += u64::from(commands);
+        self.successes += successes;
+    }
+
     fn difference(&mut self, name: &str, seed: u64, command: &[u8], here: &[u8], there: &[u8]) {
         let (a, b) = (code_of(here), code_of(there));
         let text = |code| match a == b {

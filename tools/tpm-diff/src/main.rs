@@ -9,6 +9,7 @@ mod measure; // how long operations take
 mod ours; // our TPM
 mod peer; // both, as somebody who answers commands
 mod rng; // reproducible choices
+mod storm; // commands of any bytes, very many
 mod timing; // whether times tell secrets
 
 use std::process::ExitCode;
@@ -20,6 +21,9 @@ use compare::Tally;
 use explained::Explained;
 use ours::Ours;
 use peer::Child;
+
+/// Commands of a sequence with --storm.
+const STORM: u32 = 2500;
 
 /// Compares response codes, and responses where they are determined, of two TPMs.
 ///
@@ -47,6 +51,10 @@ struct Options {
     /// Let our TPM alone answer, to see that nothing makes it panic
     #[arg(long, conflicts_with = "measure")]
     alone: bool,
+
+    /// Let our TPM alone answer commands of any bytes, which are cheap: 2500 in a sequence
+    #[arg(long, conflicts_with_all = ["measure", "alone", "length"])]
+    storm: bool,
 
     /// Time operations instead: both TPMs in this process, in turn
     #[arg(long)]
@@ -92,6 +100,7 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !options.alone
+        && !options.storm
         && let Err(why) = libtpms::check(&options.library)
     {
         println!("skipped: {} is not to be had ({why:#})", options.library);
@@ -103,9 +112,18 @@ fn main() -> Result<ExitCode> {
     }
     let list = Explained::load()?;
     let mut tally = Tally::new(&list);
-    let mut ours = Ours::new()?;
+    let mut ours = if options.storm {
+        Ours::reproducible()?
+    } else {
+        Ours::new()?
+    };
     let seeds = options.seed..options.seed.saturating_add(options.sequences);
-    if options.alone {
+    if options.storm {
+        for seed in seeds {
+            let successes = storm::sequence(seed, STORM, &mut ours)?;
+            tally.add(STORM, successes);
+        }
+    } else if options.alone {
         for seed in seeds {
             tally.alone(seed, options.length, &mut ours)?;
         }
@@ -115,7 +133,7 @@ fn main() -> Result<ExitCode> {
             tally.sequence(seed, options.length, &mut ours, &mut theirs, options.trace)?;
         }
     }
-    tally.print(!options.alone);
+    tally.print(!options.alone && !options.storm);
     if options.json {
         println!("{}", serde_json::to_string(&tally.figures())?);
     }

@@ -1,32 +1,41 @@
 //! Our TPM, with libtpms' capacities.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
 
 use anyhow::Result;
 use svsm_vtpm::{
-    Clock, NvStore, ObjectSlot, Random, SeamError, Seams, SessionSlot, Storage, Tpm,
+    AttachedComponent, Clock, NvStore, ObjectSlot, Random, SeamError, Seams, SentObject,
+    SessionSlot, Storage, Tpm,
     crypto::{Crypto, RustCrypto},
 };
 
 use crate::{compare::code_of, peer::Peer, rng::Rng};
 
-struct Entropy(Rng);
+/// Numbers that begin anew when somebody says so.
+struct Entropy(&'static Mutex<Rng>);
 
 impl Random for Entropy {
     fn fill(&mut self, out: &mut [u8]) -> Result<(), SeamError> {
+        let mut rng = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for byte in out {
-            *byte = self.0.next().to_be_bytes()[0];
+            *byte = rng.next().to_be_bytes()[0];
         }
         Ok(())
     }
 }
 
-struct Uptime(Instant);
+/// The time since then, if it is the real one that counts, and what somebody adds to it.
+struct Uptime(Option<Instant>, &'static AtomicU64);
 
 impl Clock for Uptime {
     fn now_ms(&mut self) -> u64 {
-        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let real = self.0.map_or(0, |start| start.elapsed().as_millis());
+        let real = u64::try_from(real).unwrap_or(u64::MAX);
+        real.saturating_add(self.1.load(Ordering::Relaxed))
     }
 }
 
@@ -44,8 +53,27 @@ impl NvStore for Ruler {
     }
 }
 
-/// Our TPM.
-pub(crate) struct Ours(Tpm<'static>, &'static AtomicUsize);
+/// A component that takes everything.
+struct Hole;
+
+impl AttachedComponent for Hole {
+    fn properties(&self) -> &[(u32, u32)] {
+        &[(2, 0)]
+    }
+
+    fn take(&mut self, object: SentObject<'_>) -> (u32, u32) {
+        let len = object.sensitive.len() + object.public.len() + object.data.len();
+        (1, u32::from(len == 0))
+    }
+}
+
+/// Our TPM, and what it reaches outside.
+pub(crate) struct Ours {
+    tpm: Tpm<'static>,
+    image_len: &'static AtomicUsize,
+    entropy: &'static Mutex<Rng>,
+    ahead: &'static AtomicU64,
+}
 
 impl Ours {
     pub(crate) fn new() -> Result<Self> {
@@ -54,13 +82,28 @@ impl Ours {
 
     /// With other primitives.
     pub(crate) fn with_crypto(crypto: &'static dyn Crypto) -> Result<Self> {
-        let len = Box::leak(Box::new(AtomicUsize::new(0)));
+        Self::made_of(crypto, Some(Instant::now()))
+    }
+
+    /// One whose time passes only by [`Ours::wait`], and that has what libtpms has not: countdown timers, and something attached.
+    pub(crate) fn reproducible() -> Result<Self> {
+        let mut it = Self::made_of(&RustCrypto, None)?;
+        it.tpm.set_timers(2);
+        let all: [&mut dyn AttachedComponent; 1] = [Box::leak(Box::new(Hole))];
+        it.tpm.attach(Box::leak(Box::new(all)));
+        Ok(it)
+    }
+
+    fn made_of(crypto: &'static dyn Crypto, start: Option<Instant>) -> Result<Self> {
+        let image_len = Box::leak(Box::new(AtomicUsize::new(0)));
+        let entropy = Box::leak(Box::new(Mutex::new(Rng::new(1))));
+        let ahead = Box::leak(Box::new(AtomicU64::new(0)));
         let tpm = Tpm::new(
             Seams {
                 crypto,
-                random: Box::leak(Box::new(Entropy(Rng::new(1)))),
-                clock: Box::leak(Box::new(Uptime(Instant::now()))),
-                store: Box::leak(Box::new(Ruler(len))),
+                random: Box::leak(Box::new(Entropy(entropy))),
+                clock: Box::leak(Box::new(Uptime(start, ahead))),
+                store: Box::leak(Box::new(Ruler(image_len))),
             },
             Storage {
                 command: vec![0; 4096].leak(),
@@ -76,30 +119,65 @@ impl Ours {
                 nv: vec![0; Storage::NV_HEAD + 64 * 1024].leak(),
             },
         )?;
-        Ok(Self(tpm, len))
+        Ok(Self {
+            tpm,
+            image_len,
+            entropy,
+            ahead,
+        })
     }
 
     /// The code of the answer to a command, and nothing that takes time beside.
     pub(crate) fn answer(&mut self, command: &[u8]) -> Result<u32> {
-        Ok(code_of(self.0.execute(0, command)?))
+        Ok(code_of(self.tpm.execute(0, command)?))
+    }
+
+    /// What it answers to a command from a locality.
+    pub(crate) fn execute_from(&mut self, locality: u8, command: &[u8]) -> Result<&[u8]> {
+        Ok(self.tpm.execute(locality, command)?)
+    }
+
+    /// Makes it anew, so that everything which follows depends on the seed alone.
+    pub(crate) fn begin(&mut self, seed: u64) -> Result<()> {
+        *self.entropy.lock().unwrap_or_else(PoisonError::into_inner) = Rng::new(seed);
+        // Its own generator is made anew by the power, before a manufacture draws from it.
+        self.tpm.power_on()?;
+        Ok(self.tpm.manufacture()?)
+    }
+
+    /// Lets time pass, and gives the timers that have signaled by then.
+    pub(crate) fn wait(&mut self, milliseconds: u64) -> u16 {
+        self.ahead.fetch_add(milliseconds, Ordering::Relaxed);
+        self.tpm.timers().signaled
+    }
+
+    /// `_TPM_Hash_Start`, `_TPM_Hash_Data` and `_TPM_Hash_End`.
+    pub(crate) fn launch(&mut self, data: &[u8]) {
+        self.tpm.hash_start();
+        self.tpm.hash_data(data);
+        self.tpm.hash_end();
+    }
+
+    pub(crate) const fn set_physical_presence(&mut self, asserted: bool) {
+        self.tpm.set_physical_presence(asserted);
     }
 
     /// The bytes of the permanent state, as the store got it last.
     pub(crate) fn state_len(&self) -> usize {
-        self.1.load(Ordering::Relaxed)
+        self.image_len.load(Ordering::Relaxed)
     }
 }
 
 impl Peer for Ours {
     fn reset(&mut self) -> Result<()> {
-        Ok(self.0.manufacture()?)
+        Ok(self.tpm.manufacture()?)
     }
 
     fn power_cycle(&mut self) -> Result<()> {
-        Ok(self.0.power_on()?)
+        Ok(self.tpm.power_on()?)
     }
 
     fn execute(&mut self, command: &[u8]) -> Result<Vec<u8>> {
-        Ok(self.0.execute(0, command)?.to_vec())
+        Ok(self.tpm.execute(0, command)?.to_vec())
     }
 }

@@ -49,6 +49,8 @@ pub struct Settings {
     pub objects: usize,
     /// Sessions that can be loaded at a time: 3 at least.
     pub sessions: usize,
+    /// Authenticated countdown timers: 8 at most.
+    pub timers: u8,
     /// Whether each command and its response go to the standard error output.
     pub trace: bool,
 }
@@ -59,6 +61,7 @@ impl Default for Settings {
             state: None,
             objects: 4,
             sessions: 4,
+            timers: 2,
             trace: false,
         }
     }
@@ -102,7 +105,7 @@ impl Machine {
         // The TPM lives as long as the process: its memory is never given back.
         let slots = |n| (0..n).map(|_| ObjectSlot::EMPTY).collect::<Vec<_>>().leak();
         let store = FileStore::new(settings.state);
-        let tpm = Tpm::new(
+        let mut tpm = Tpm::new(
             Seams {
                 crypto: &RustCrypto,
                 random: Box::leak(Box::new(OsRandom)),
@@ -120,6 +123,7 @@ impl Machine {
                 nv: vec![0; Storage::NV_HEAD + NV].leak(),
             },
         )?;
+        tpm.set_timers(settings.timers);
         let machine = Self {
             tpm: Mutex::new(State {
                 tpm,
@@ -160,14 +164,28 @@ impl Machine {
         self.state().powered
     }
 
-    /// Takes the power away and gives it back.
+    /// Resets the platform; without power, gives the power.
     ///
     /// # Errors
     ///
     /// As for [`Machine::set_power`].
     pub fn reset(&self) -> Result<()> {
-        self.set_power(false)?;
-        self.set_power(true)
+        let mut state = self.state();
+        if !state.powered {
+            drop(state);
+            return self.set_power(true);
+        }
+        // Until it is back up.
+        state.powered = false;
+        state.tpm.reset().context("the TPM does not come up")?;
+        self.resume(&mut state)?;
+        state.powered = true;
+        Ok(())
+    }
+
+    /// Which countdown timers have signaled, one bit each.
+    pub fn signaled_timers(&self) -> u16 {
+        self.state().tpm.timers().signaled
     }
 
     /// Asserts physical presence, or withdraws it.

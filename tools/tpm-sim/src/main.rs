@@ -58,6 +58,10 @@ struct Options {
     /// Sessions that can be loaded at a time
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(3..=64))]
     sessions: u8,
+
+    /// Authenticated countdown timers
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=8))]
+    timers: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -85,6 +89,7 @@ fn main() -> Result<()> {
         state: options.state,
         objects: usize::from(options.objects),
         sessions: usize::from(options.sessions),
+        timers: options.timers,
         trace: options.trace,
     })?);
     match (options.protocol, options.socket) {

@@ -36,6 +36,7 @@ mod signal {
     pub(super) const RESTART: u32 = 18;
     pub(super) const SESSION_END: u32 = 20;
     pub(super) const STOP: u32 = 21;
+    pub(super) const ACT_SIGNALED: u32 = 26;
 }
 
 /// Serves both ports until a client says stop.
@@ -222,6 +223,12 @@ fn platform_signal<S: Transport>(
         signal::CANCEL_ON => machine.set_cancel(true),
         signal::CANCEL_OFF => machine.set_cancel(false),
         signal::NV_ON | signal::NV_OFF => {}
+        signal::ACT_SIGNALED => {
+            // A handle, of which the last digit is the timer's number.
+            let timer = peer.u32()? & 0xF;
+            let signaled = machine.signaled_timers() >> timer & 1;
+            peer.write(&u32::from(signaled).to_be_bytes())?;
+        }
         signal::HASH_START | signal::HASH_DATA | signal::HASH_END => {
             return command_signal(machine, peer, signal);
         }

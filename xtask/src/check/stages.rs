@@ -1,6 +1,7 @@
 //! What each stage of the whole check does.
 
 use super::{Done, passed};
+use crate::linux::tpm::{DEVICES, Desk};
 use crate::setup::{self, Bare, Install};
 use crate::tpm::suite::{Extent, Suite, Transport};
 use crate::{
@@ -8,6 +9,7 @@ use crate::{
     tpm as vtpm, workspace,
 };
 use anyhow::{Result, ensure};
+use core::time::Duration;
 use std::process::Command;
 
 /// How long the gate runs each fuzz target: enough to try every seed and some thousands of their kin.
@@ -62,12 +64,15 @@ pub(super) fn host() -> Result<Done> {
 /// How many sequences the gate compares: a minute's worth. `cargo xtask soak tpm-diff` compares many more.
 const SEQUENCES: u64 = 200;
 
+/// How long Linux may take with the TPM; as a rule it takes a quarter of a minute.
+const LINUX: Duration = Duration::from_secs(180);
+
 pub(super) fn tpm() -> Result<Done> {
     let mut said = Vec::new();
     match vtpm::library_missing() {
         Some(why) => said.push(format!("NOT compared with libtpms: {why}")),
         None => {
-            let diff = vtpm::diff(&vtpm::tool("tpm-diff")?, 1, SEQUENCES, false)?;
+            let diff = vtpm::diff(&vtpm::tool("tpm-diff")?, 1, SEQUENCES, vtpm::Who::Both)?;
             ensure!(
                 diff.unexplained == 0,
                 "{} differences to libtpms that nobody has explained",
@@ -92,6 +97,14 @@ pub(super) fn tpm() -> Result<Done> {
             let sim = vtpm::tool("tpm-sim")?;
             let tally = suite.run(&sim, Transport::Mssim, Some("sys"))?;
             said.push(format!("SYS: {}", tally.check()?));
+        }
+    }
+    match Desk::bring() {
+        Err(error) => said.push(format!("Linux NOT started with it: {error:#}")),
+        Ok(desk) => {
+            let [device, _] = DEVICES;
+            desk.run(device, LINUX, true)?;
+            said.push("Linux used it, and was moved with it".into());
         }
     }
     if said

@@ -1,5 +1,6 @@
 #!/bin/busybox sh
-# The first process of a guest with a TPM: extends, seals, unseals and quotes by tpm2-tools, and powers off.
+# The first process of a guest with a TPM: extends, seals, unseals and quotes by tpm2-tools, is moved in
+# between, and powers off.
 export PATH=/usr/bin:/bin LD_LIBRARY_PATH=/lib HOME=/tmp TPM2TOOLS_TCTI=device:/dev/tpmrm0
 bb=/bin/busybox
 $bb --install -s /bin
@@ -43,6 +44,17 @@ run tpm2 quote -c ak.ctx -l sha256:0,10,16 -q abcd -m quote.msg -s quote.sig -o 
 run tpm2 checkquote -u ak.pem -m quote.msg -s quote.sig -f quote.pcrs -g sha256 -q abcd
 tpm2 checkquote -u ak.pem -m quote.msg -s quote.sig -f quote.pcrs -g sha256 -q dcba >out 2>&1 && fail "a quote with another nonce"
 echo "guest: quoted and verified"
+
+# Suspended and resumed elsewhere: a session that is under way, a context that was saved, and PCRs are as they were.
+run tpm2 startauthsession --policy-session -S session.ctx
+run tpm2 policypcr -S session.ctx -l sha256:16
+echo "guest: suspend me"
+read -r _ </dev/console
+run tpm2 unseal -c sealed.ctx -p session:session.ctx -o opened
+cmp -s secret opened || fail "another secret came back after the move"
+[ "$(pcr 16)" = "$expected" ] || fail "PCR 16 is $(pcr 16) after the move, not $expected"
+run tpm2 flushcontext session.ctx
+echo "guest: unsealed with a session from before the move"
 
 # And what the PCR no longer allows stays shut.
 run tpm2 pcrextend 16:sha256=$zeros

@@ -1,5 +1,7 @@
 //! Linux with `tpm-sim` as its TPM: QEMU's emulator back end, Debian's kernel, and Debian's tpm2-tools in the RAM disk.
 
+mod moved; // the guest and its TPM, moved into other processes
+
 use super::{cpio, kernel};
 use crate::setup::{self, Install, Sources};
 use crate::{proc, tpm, ui, workspace};
@@ -10,29 +12,54 @@ use elf::endian::LittleEndian;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use tempfile::TempDir;
 
 /// The devices by which a guest may reach the TPM.
-const DEVICES: [&str; 2] = ["tpm-crb", "tpm-tis"];
+pub(crate) const DEVICES: [&str; 2] = ["tpm-crb", "tpm-tis"];
 /// What the first process says at its good end.
 const PASSED: &str = "guest: verdict: passed";
 /// The first process.
 const INIT: &str = include_str!("tpm-init.sh");
 
 pub(super) fn command(timeout: u64, quiet: bool) -> Result<ExitCode> {
-    let qemu = setup::qemu(Install::Allowed)?.program;
-    let image = kernel::fetch()?.image;
-    let sim = tpm::tool("tpm-sim")?;
-    let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
-    let initrd = scratch.path().join("initrd");
-    std::fs::write(&initrd, ram_disk(&tools()?)?)?;
+    let desk = Desk::bring()?;
     for device in DEVICES {
+        desk.run(device, Duration::from_secs(timeout), quiet)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything that a guest with a TPM is started from.
+pub(crate) struct Desk {
+    qemu: PathBuf,
+    kernel: PathBuf,
+    sim: PathBuf,
+    scratch: TempDir,
+}
+
+impl Desk {
+    /// Fetches what is missing.
+    pub(crate) fn bring() -> Result<Self> {
+        let qemu = setup::qemu(Install::Allowed)?.program;
+        let kernel = kernel::fetch()?.image;
+        let sim = tpm::tool("tpm-sim")?;
+        let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
+        std::fs::write(scratch.path().join("initrd"), ram_disk(&tools()?)?)?;
+        Ok(Self {
+            qemu,
+            kernel,
+            sim,
+            scratch,
+        })
+    }
+
+    /// Starts the guest, moves it when it says so, and sees whether all went well.
+    pub(crate) fn run(&self, device: &str, limit: Duration, quiet: bool) -> Result<()> {
         let start = ui::step(&format!("starting Linux with {device}"));
-        let socket = scratch.path().join(device);
-        let _simulator = Simulator::start(&sim, &socket)?;
-        let mut run = Command::new("timeout");
-        run.arg(timeout.to_string())
-            .arg(&qemu)
-            .args([
+        let initrd = self.scratch.path().join("initrd");
+        let command = |socket: &Path| {
+            let mut run = Command::new(&self.qemu);
+            run.args([
                 "-nodefaults",
                 "-no-user-config",
                 "-display",
@@ -43,7 +70,7 @@ pub(super) fn command(timeout: u64, quiet: bool) -> Result<ExitCode> {
                 "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "512M",
             ])
             .args(["-serial", "stdio", "-kernel"])
-            .arg(&image)
+            .arg(&self.kernel)
             .arg("-initrd")
             .arg(&initrd)
             .args(["-append", "console=ttyS0 panic=-1 quiet ima_policy=tcb"])
@@ -51,20 +78,18 @@ pub(super) fn command(timeout: u64, quiet: bool) -> Result<ExitCode> {
             .arg(format!("socket,id=tpm,path={}.ctrl", socket.display()))
             .args(["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device"])
             .arg(format!("{device},tpmdev=tpm0"));
-        let said = proc::capture(&mut run)?;
-        for line in said
-            .lines()
-            .filter(|line| !quiet || line.contains("guest: "))
-        {
-            println!("{line}");
-        }
+            run
+        };
+        let base = self.scratch.path().join(device);
+        let console = moved::Console::new(limit, quiet);
+        let said = moved::run(&self.sim, &base, &command, console)?;
         ensure!(
             said.contains(PASSED),
             "Linux with {device} did not say `{PASSED}`"
         );
         ui::note(&format!("passed in {}", ui::elapsed(start)));
+        Ok(())
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The simulator, ended with the run. It ends by itself when QEMU shuts it down.

@@ -1,7 +1,7 @@
 //! Random and damaged commands to the TPM, in chunks, so that a series goes on where it was stopped.
 
 use super::{Args, fingerprint};
-use crate::tpm::{self, Diff};
+use crate::tpm::{self, Diff, Who};
 use crate::{ui, workspace};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -13,15 +13,19 @@ use std::process::ExitCode;
 const TOGETHER: u64 = 500;
 /// Sequences of a chunk that ours runs alone.
 const ALONE: u64 = 10_000;
+/// Sequences of a chunk of commands of any bytes, of which each has 2500.
+const STORM: u64 = 400;
 
-pub(super) fn series(args: &Args, alone: bool) -> Result<ExitCode> {
-    if !alone && let Some(why) = tpm::library_missing() {
+pub(super) fn series(args: &Args, who: Who) -> Result<ExitCode> {
+    if who == Who::Both
+        && let Some(why) = tpm::library_missing()
+    {
         bail!("the commands cannot be compared: {why}");
     }
-    let (name, chunk) = if alone {
-        ("tpm", ALONE)
-    } else {
-        ("tpm-diff", TOGETHER)
+    let (name, chunk) = match who {
+        Who::Both => ("tpm-diff", TOGETHER),
+        Who::Alone => ("tpm", ALONE),
+        Who::Storm => ("tpm-storm", STORM),
     };
     let tool = tpm::tool("tpm-diff")?;
     let image = fingerprint(&tool)?;
@@ -45,7 +49,7 @@ pub(super) fn series(args: &Args, alone: bool) -> Result<ExitCode> {
     let count = u64::try_from(args.count)?;
     for number in total.chunks..count {
         let start = std::time::Instant::now();
-        let diff = tpm::diff(&tool, 1 + number * chunk, chunk, alone)?;
+        let diff = tpm::diff(&tool, 1 + number * chunk, chunk, who)?;
         total.add(&diff);
         let line = json!({
             "image": image,
@@ -67,7 +71,7 @@ pub(super) fn series(args: &Args, alone: bool) -> Result<ExitCode> {
             break;
         }
     }
-    println!("\n{}", total.summary(alone));
+    println!("\n{}", total.summary(who != Who::Both));
     Ok(if total.unexplained == 0 {
         ExitCode::SUCCESS
     } else {

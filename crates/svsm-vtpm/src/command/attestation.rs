@@ -63,7 +63,12 @@ impl Signer {
         ensure(is_signing_key(object), Rc::KEY.handle(n))?;
         ensure(!object.has(A::X509_SIGN), Rc::ATTRIBUTES.handle(n))?;
         let scheme = select_scheme(object, asked).param(p)?;
-        let hash = scheme.hash().ok_or(Rc::SCHEME.param(p))?;
+        // ML-DSA that signs messages has no hash of its own.
+        let hash = match scheme {
+            Scheme::Lattice(_) => scheme.hash().or(object.public.name_alg),
+            _ => scheme.hash(),
+        };
+        let hash = hash.ok_or(Rc::SCHEME.param(p))?;
         Ok(Self {
             entity,
             scheme,
@@ -126,8 +131,7 @@ pub(super) fn attest(
     let signature = if signer.is_null() {
         Signature::Null
     } else {
-        let digest = core.crypto.hash(signer.hash, &[buffer.as_slice()]);
-        core.sign(signer.entity, signer.scheme, digest.as_slice())?
+        core.sign_data(signer.entity, signer.scheme, signer.hash, buffer.as_slice())?
     };
     call.put(&signature)
 }
@@ -276,7 +280,7 @@ pub(crate) fn get_command_audit_digest(
         |core, w| {
             let alg = core.permanent.audit_alg;
             let mut state = core.crypto.start(alg);
-            for command in &table::COMMANDS {
+            for command in table::COMMANDS.iter().filter(|c| core.offers(c.code)) {
                 if has_command(&core.permanent.audit_commands, command.code) {
                     core.crypto
                         .update(&mut state, &u32::from(command.code).to_be_bytes());
@@ -328,7 +332,9 @@ pub(crate) fn set_audit_status(core: &mut Core<'_>, call: &mut Call<'_>) -> Resu
         core.reset.audit_digest = Digest::EMPTY;
     } else {
         for command in set.iter() {
-            set_command(&mut core.permanent.audit_commands, command.code, true);
+            if core.offers(command.code) {
+                set_command(&mut core.permanent.audit_commands, command.code, true);
+            }
         }
         let itself = table::SET_AUDIT_STATUS;
         for command in clear.iter().filter(|c| c.code != itself) {

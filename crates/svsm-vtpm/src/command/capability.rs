@@ -29,9 +29,11 @@ pub(crate) const ITEM_MAX: usize = 4 + 2 + 64;
 
 /// `TPM_CAP_VENDOR_PROPERTY`: there are none.
 const VENDOR: u32 = 0x100;
+/// `TPM_CAP_SPDM_SESSION_INFO`: the secure channel that a command came through, of which there are none.
+const CHANNELS: u32 = 0xC;
 
 /// Algorithms and their attributes (`TPMA_ALGORITHM`).
-pub(crate) const ALGORITHMS: [(Alg, u32); 29] = {
+const ALGORITHMS: [(Alg, u32); 32] = {
     const ASYMMETRIC: u32 = 1;
     const SYMMETRIC: u32 = 1 << 1;
     const HASH: u32 = 1 << 2;
@@ -69,8 +71,19 @@ pub(crate) const ALGORITHMS: [(Alg, u32); 29] = {
         (Alg::CBC, SYMMETRIC | ENCRYPTING),
         (Alg::CFB, SYMMETRIC | ENCRYPTING),
         (Alg::ECB, SYMMETRIC | ENCRYPTING),
+        (Alg::MLKEM, ASYMMETRIC | OBJECT | ENCRYPTING),
+        (Alg::MLDSA, ASYMMETRIC | OBJECT | SIGNING),
+        (Alg::HASH_MLDSA, ASYMMETRIC | OBJECT | SIGNING),
     ]
 };
+
+/// Those that this TPM has, by their identifiers.
+pub(crate) fn algorithms(core: &Core<'_>) -> impl Iterator<Item = (Alg, u32)> + Clone + use<> {
+    let lattices = core.has_lattices();
+    ALGORITHMS
+        .into_iter()
+        .filter(move |(alg, _)| lattices || alg.0 < Alg::MLKEM.0)
+}
 
 /// Commands in a set.
 pub(crate) struct Commands {
@@ -129,7 +142,7 @@ fn list<T>(
 pub(crate) fn get(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let capability: u32 = call.param_with(|r| {
         let capability = r.read::<u32>()?;
-        ensure(capability <= 0xA || capability == VENDOR, Rc::VALUE)?;
+        ensure(matches!(capability, 0..=0xA | CHANNELS | VENDOR), Rc::VALUE)?;
         Ok(capability)
     })?;
     let property: u32 = call.param()?;
@@ -191,10 +204,8 @@ fn write_list(
             w,
             count,
             6,
-            ALGORITHMS
-                .iter()
-                .filter(|(alg, _)| u32::from(alg.0) >= property),
-            |w, (alg, attributes)| w.put(alg).and_then(|()| w.put(attributes)),
+            algorithms(core).filter(|(alg, _)| u32::from(alg.0) >= property),
+            |w, (alg, attributes)| w.put(&alg).and_then(|()| w.put(&attributes)),
         ),
         1 => handles(core, w, Handle(property), count).map_err(|rc| rc.param(number)),
         2 => list(
@@ -203,11 +214,11 @@ fn write_list(
             4,
             table::COMMANDS
                 .iter()
-                .filter(|c| u32::from(c.code) >= property),
+                .filter(|c| u32::from(c.code) >= property && core.offers(c.code)),
             |w, c| w.put(&c.attributes()),
         ),
-        3 => commands(w, &core.permanent.pp_commands, property, count),
-        4 => commands(w, &core.permanent.audit_commands, property, count),
+        3 => commands(core, w, &core.permanent.pp_commands, property, count),
+        4 => commands(core, w, &core.permanent.audit_commands, property, count),
         5 => {
             ensure(property == 0, Rc::VALUE.param(number))?;
             w.put(&Allocation(&core.permanent)).map(|()| false)
@@ -240,18 +251,30 @@ fn write_list(
             |w, curve| w.put(curve),
         ),
         9 => policies(core, w, Handle(property), count).map_err(|rc| rc.param(number)),
-        _ => {
-            // There are no authenticated countdown timers.
-            ensure(property >> 4 == 0x0400_0011, Rc::VALUE.param(number))?;
+        CHANNELS => {
+            ensure(property == 0, Rc::VALUE.param(number))?;
             w.put(&0u32).map(|()| false)
+        }
+        _ => {
+            ensure(Handle(property).timer().is_some(), Rc::VALUE.param(number))?;
+            let all = core.timers.data(core.time.time);
+            let from = all.filter(|timer| timer.handle >= Handle(property));
+            list(w, count, 12, from, |w, timer| w.put(&timer))
         }
     }
 }
 
-fn commands(w: &mut Writer<'_>, set: &CommandSet, property: u32, count: u32) -> Result<bool, Rc> {
+fn commands(
+    core: &Core<'_>,
+    w: &mut Writer<'_>,
+    set: &CommandSet,
+    property: u32,
+    count: u32,
+) -> Result<bool, Rc> {
     let chosen = table::COMMANDS
         .iter()
-        .filter(|c| has_command(set, c.code) && u32::from(c.code) >= property);
+        .filter(|c| has_command(set, c.code) && u32::from(c.code) >= property)
+        .filter(|c| core.offers(c.code));
     list(w, count, 4, chosen, |w, c| w.put(&u32::from(c.code)))
 }
 
@@ -297,7 +320,10 @@ fn handles(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Res
             w,
             count,
             4,
-            PERMANENT.into_iter().filter(|h| *h >= from),
+            PERMANENT
+                .into_iter()
+                .chain(core.timers.handles())
+                .filter(|h| *h >= from),
             put,
         ),
         HandleKind::Transient => list(
@@ -307,7 +333,7 @@ fn handles(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Res
             core.objects.handles().filter(|h| *h >= from),
             put,
         ),
-        HandleKind::Unknown => Err(Rc::HANDLE),
+        HandleKind::Component | HandleKind::Unknown => Err(Rc::HANDLE),
     }
 }
 
@@ -347,6 +373,7 @@ fn policies(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Re
         Handle::PLATFORM,
     ]
     .into_iter()
+    .chain(core.timers.handles())
     .filter(|h| *h >= from);
     list(w, count, 4 + 2 + 64, all, |w, handle| {
         let entity = crate::state::entity::Entity { handle, slot: None };
@@ -358,8 +385,8 @@ fn policies(core: &Core<'_>, w: &mut Writer<'_>, from: Handle, count: u32) -> Re
 }
 
 /// TPM2_TestParms (clause 30.3).
-pub(crate) fn test_parms(_: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
-    // What can be read is implemented.
-    let _: Params = call.param()?;
+pub(crate) fn test_parms(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    // What can be read is implemented, if this TPM has it.
+    call.param_with(|r| core.offers_parms(&r.read::<Params>()?))?;
     Ok(call.end()?)
 }

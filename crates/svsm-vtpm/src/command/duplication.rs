@@ -145,7 +145,8 @@ pub(crate) fn import(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     let sensitive = core
         .duplicate_to_sensitive(duplicate.as_slice(), (hash, &name), inner, outer)
         .param(3)?;
-    crate::object::rules::check_key(core.crypto, &public, Some(&sensitive), true)
+    core.offers_parms(&public.params).param(2)?;
+    crate::object::rules::check_key(core, &public, Some(&sensitive), true)
         .map_err(|blame| blame.numbered(2, 3))?;
     let object = core.load_child(public, sensitive, &parent, [2, 3])?;
     let Some(sensitive) = &object.sensitive else {

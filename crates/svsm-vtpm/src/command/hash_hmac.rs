@@ -105,7 +105,10 @@ pub(crate) fn mac_start(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), 
     let key = secret(object)?;
     auth.trim_end();
     let kind = match alg {
-        MacAlg::Hmac(hash) => hmac_start(core.crypto, hash, key),
+        MacAlg::Hmac(hash) => {
+            let (inner, key) = hmac_inner(core.crypto, hash, key);
+            SequenceKind::Hmac(inner, key)
+        }
         MacAlg::Cmac => SequenceKind::Cmac(Cmac::new(), Bytes::new(key).ok_or(Rc::KEY)?),
     };
     add(core, call, auth, kind)
@@ -140,7 +143,12 @@ fn add(
     Ok(())
 }
 
-fn hmac_start(crypto: &dyn Crypto, hash: HashAlg, key: &[u8]) -> SequenceKind {
+/// The inner hash of an HMAC before the first byte, and the key as a block.
+pub(crate) fn hmac_inner(
+    crypto: &dyn Crypto,
+    hash: HashAlg,
+    key: &[u8],
+) -> (HashState, Bytes<128>) {
     let mut block: Bytes<128> = if key.len() > hash.block_len() {
         crypto.hash(hash, &[key]).resized()
     } else {
@@ -151,14 +159,14 @@ fn hmac_start(crypto: &dyn Crypto, hash: HashAlg, key: &[u8]) -> SequenceKind {
     xor(&mut block, 0x36);
     crypto.update(&mut inner, block.as_slice());
     xor(&mut block, 0x36);
-    SequenceKind::Hmac(inner, block)
+    (inner, block)
 }
 
 fn xor(block: &mut Bytes<128>, with: u8) {
     block.as_mut_slice().iter_mut().for_each(|b| *b ^= with);
 }
 
-fn hmac_finish(crypto: &dyn Crypto, inner: &HashState, key: &Bytes<128>) -> Digest {
+pub(crate) fn hmac_finish(crypto: &dyn Crypto, inner: &HashState, key: &Bytes<128>) -> Digest {
     let mut outer = key.clone();
     xor(&mut outer, 0x5C);
     let inner_digest = crypto.finish(inner);
@@ -182,6 +190,8 @@ impl Sequence {
                     .for_each(|state| crypto.update(state, data));
             }
             SequenceKind::Cmac(state, key) => state.update(crypto, key.as_slice(), data),
+            // It has an update of its own.
+            SequenceKind::Message(_) => {}
         }
     }
 }
@@ -190,6 +200,9 @@ impl Sequence {
 pub(crate) fn sequence_update(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let data = call.param_with(|r| r.sized(BUFFER_MAX))?;
     call.end()?;
+    if core.update_message(call.entity(0), data)? {
+        return Ok(());
+    }
     let crypto = core.crypto;
     let sequence = core.sequence_mut(call.entity(0)).ok_or(Rc::MODE.param(1))?;
     sequence.update(crypto, data);
@@ -209,7 +222,10 @@ pub(crate) fn sequence_complete(core: &mut Core<'_>, call: &mut Call<'_>) -> Res
         .sequence_mut(call.entity(0))
         .ok_or(Rc::MODE.handle(1))?;
     ensure(
-        !matches!(sequence.kind, SequenceKind::Event(_)),
+        !matches!(
+            sequence.kind,
+            SequenceKind::Event(_) | SequenceKind::Message(_)
+        ),
         Rc::MODE.handle(1),
     )?;
     sequence.update(crypto, data);
@@ -231,7 +247,7 @@ pub(crate) fn sequence_complete(core: &mut Core<'_>, call: &mut Call<'_>) -> Res
             call.out.sized(&code)?;
             call.put(&Ticket::null(Tag::HASHCHECK))?;
         }
-        SequenceKind::Event(_) => {}
+        SequenceKind::Event(_) | SequenceKind::Message(_) => {}
     }
     call.ends = call.entity(0).slot;
     Ok(())

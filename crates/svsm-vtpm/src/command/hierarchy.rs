@@ -44,7 +44,8 @@ impl Core<'_> {
             Handle::OWNER => self.permanent.owner_policy = policy,
             Handle::ENDORSEMENT => self.permanent.endorsement_policy = policy,
             Handle::LOCKOUT => self.permanent.lockout_policy = policy,
-            _ => self.clear.platform_policy = policy,
+            Handle::PLATFORM => self.clear.platform_policy = policy,
+            timer => self.timers.set_policy(timer, policy),
         }
         self.dirty = true;
     }
@@ -201,6 +202,14 @@ pub(crate) fn change_auth(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
         _ => core.clear.platform_auth = auth,
     }
     core.dirty = true;
+    Ok(())
+}
+
+/// TPM2_ReadOnlyControl (version 1.83, clause 24.9).
+pub(crate) fn read_only_control(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    let state: bool = call.param()?;
+    call.end()?;
+    core.read_only = state;
     Ok(())
 }
 

@@ -36,6 +36,13 @@ impl Core<'_> {
         ensure(allowed, Rc::NV_AUTHORIZATION)
     }
 
+    /// What is written to, extended or locked while the TPM is in read-only mode must be gone after the next reset (version 1.83: Part 3,
+    /// clause 24.9).
+    fn nv_check_read_only(&self, index: &Index) -> Result<(), Rc> {
+        let passing = index.public.has(A::ORDERLY | A::CLEAR_ST_CLEAR);
+        ensure(!self.read_only || passing, Rc::READ_ONLY)
+    }
+
     /// Checks that an index can be read now.
     pub(crate) fn nv_read_checks(&self, auth: Handle, index: &Index) -> Result<(), Rc> {
         ensure(!index.public.has(A::READ_LOCKED), Rc::NV_LOCKED)?;
@@ -45,6 +52,12 @@ impl Core<'_> {
 
     /// Checks that an index can be written now.
     fn nv_write_checks(&self, auth: Handle, index: &Index) -> Result<(), Rc> {
+        self.nv_check_read_only(index)?;
+        self.nv_check_writer(auth, index)
+    }
+
+    /// Checks that who authorizes may write an index that is not locked.
+    pub(crate) fn nv_check_writer(&self, auth: Handle, index: &Index) -> Result<(), Rc> {
         ensure(!index.public.has(A::WRITE_LOCKED), Rc::NV_LOCKED)?;
         Self::nv_check_authority(auth, index, A::OWNER_WRITE, A::PP_WRITE)
     }

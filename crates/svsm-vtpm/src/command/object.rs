@@ -101,6 +101,7 @@ impl Creation {
     }
 
     fn check(&self, core: &Core<'_>, call: &Call<'_>, parent: Option<&Object>) -> Result<(), Rc> {
+        core.offers_parms(&self.public.params).param(2)?;
         rules::check_creation(&self.public, parent, self.sensitive.data.len()).param(2)?;
         check_auth(&self.public, &self.sensitive.auth).param(1)?;
         core.check_template_policy(call, self.template.as_slice())
@@ -207,9 +208,10 @@ impl Core<'_> {
         numbers: [u32; 2],
     ) -> Result<Object, Rc> {
         let [of_public, of_sensitive] = numbers;
+        self.offers_parms(&public.params).param(of_public)?;
         rules::check_attributes(&public, Some(parent)).param(of_public)?;
         rules::check_schemes(&public).param(of_public)?;
-        rules::check_key(self.crypto, &public, Some(&sensitive), false)
+        rules::check_key(self, &public, Some(&sensitive), false)
             .map_err(|blame| blame.numbered(of_public, of_sensitive))?;
         let mut object = Object::new(self.crypto, public, Some(sensitive), parent.hierarchy)
             .ok_or(Rc::BINDING)?;
@@ -235,6 +237,7 @@ pub(crate) fn load_external(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     call.end()?;
     ensure(core.objects.free_slot().is_some(), Rc::OBJECT_MEMORY)?;
     ensure(core.enabled(hierarchy), Rc::HIERARCHY.param(3))?;
+    core.offers_parms(&public.params).param(2)?;
     if sensitive.is_some() {
         ensure(hierarchy == Handle::NULL, Rc::HIERARCHY.param(3))?;
         // It must not look like a key of this TPM.
@@ -248,7 +251,7 @@ pub(crate) fn load_external(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
         // Of a key that somebody else holds, its attributes are that one's matter.
         rules::check_schemes(&public).param(2)?;
     }
-    rules::check_key(core.crypto, &public, sensitive.as_ref(), true)
+    rules::check_key(core, &public, sensitive.as_ref(), true)
         .map_err(|blame| blame.numbered(2, 1))?;
     let mut object = Object::new(core.crypto, public, sensitive, hierarchy).ok_or(Rc::BINDING)?;
     // It is below no parent: its qualified name is its name.
@@ -340,6 +343,7 @@ pub(crate) fn create_loaded(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     .param(2)?;
     ensure(r.is_empty(), Rc::SIZE.param(2))?;
     ensure(public.name_alg.is_some(), Rc::HASH.param(2))?;
+    core.offers_parms(&public.params).param(2)?;
     let storage = parent.as_ref().filter(|_| !derived);
     check_auth(&public, &sensitive.auth).param(1)?;
     if derived {

@@ -11,13 +11,14 @@ use crate::{
     alg::HashAlg,
     crypto::Digest,
     handle::Handle,
-    rc::{Rc, Stop, ensure},
+    rc::{About, Rc, Stop, ensure},
     state::{
         Core,
         session::{Bound, Session},
     },
     structures::public::Name,
     table,
+    wire::Reader,
 };
 
 impl Core<'_> {
@@ -136,7 +137,11 @@ pub(crate) fn locality(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), S
 pub(crate) fn command_code(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let code: u32 = call.param()?;
     call.end()?;
-    ensure(table::index_of(code).is_some(), Rc::POLICY_CC.param(1))?;
+    let there = table::index_of(code).and_then(table::command);
+    ensure(
+        there.is_some_and(|c| core.offers(c.code)),
+        Rc::POLICY_CC.param(1),
+    )?;
     let session = core.policy_session(call, 0)?;
     let old = session.policy.command;
     ensure(old == 0 || old == code, Rc::VALUE.param(1))?;
@@ -180,7 +185,7 @@ pub(crate) fn name_hash(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), 
     Ok(core.extend_policy(call.handle_at(0), call.command.code, &[hash.as_slice()])?)
 }
 
-/// TPM2_PolicyParameters (version 1.83, clause 23.25).
+/// TPM2_PolicyParameters (version 1.83, clause 23.24).
 pub(crate) fn parameters(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let hash: Digest = call.param()?;
     call.end()?;
@@ -189,6 +194,61 @@ pub(crate) fn parameters(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(),
     ensure(session.policy.bound == Bound::Nothing, Rc::CPHASH)?;
     session.policy.bound = Bound::ParametersAlone(hash.clone());
     Ok(core.extend_policy(call.handle_at(0), call.command.code, &[hash.as_slice()])?)
+}
+
+/// TPM2_PolicyTransportSPDM (version 1.83, clause 23.25): a command must come through a secure channel between these keys. There is
+/// no such channel here, so that nothing such a session authorizes goes through; its digest is right all the same.
+pub(crate) fn transport_spdm(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    let requester: Name = call.param()?;
+    let tpm: Name = call.param()?;
+    call.end()?;
+    let crypto = core.crypto;
+    let session = core.policy_session(call, 0)?;
+    ensure(!session.policy.channel_needed, Rc::VALUE)?;
+    check_key_name(&requester).param(1)?;
+    check_key_name(&tpm).param(2)?;
+    session.policy.channel_needed = true;
+    let names = if requester.is_empty() && tpm.is_empty() {
+        Digest::EMPTY
+    } else {
+        let len = |name: &Name| u16::try_from(name.len()).unwrap_or(0).to_be_bytes();
+        let (first, second) = (len(&requester), len(&tpm));
+        let parts = [&first, requester.as_slice(), &second, tpm.as_slice()];
+        crypto.hash(session.auth_hash, &parts)
+    };
+    Ok(core.extend_policy(call.handle_at(0), call.command.code, &[names.as_slice()])?)
+}
+
+/// Checks that something is the name of a key, or nothing.
+fn check_key_name(name: &Name) -> Result<(), Rc> {
+    if name.is_empty() {
+        return Ok(());
+    }
+    ensure(name.len() >= 2, Rc::SIZE)?;
+    let alg = Reader::new(name.as_slice()).read::<HashAlg>();
+    let len = 2 + alg.map_err(|_| Rc::HASH)?.digest_len();
+    ensure(name.len() == len, Rc::SIZE)
+}
+
+/// TPM2_Policy_AC_SendSelect (version 1.83, clause 32.4): the policy allows to send this object to that attached component.
+pub(crate) fn ac_send_select(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
+    let object: Name = call.param()?;
+    let authority: Name = call.param()?;
+    let component: Name = call.param()?;
+    let include: bool = call.param()?;
+    call.end()?;
+    let crypto = core.crypto;
+    let session = core.policy_session(call, 0)?;
+    ensure(session.policy.bound == Bound::Nothing, Rc::CPHASH)?;
+    ensure(session.policy.command == 0, Rc::COMMAND_CODE)?;
+    let [object, authority, component] = [&object, &authority, &component].map(|n| n.as_slice());
+    let names = crypto.hash(session.auth_hash, &[object, authority, component]);
+    session.policy.bound = Bound::Names(names);
+    session.policy.command = u32::from(table::AC_SEND);
+    let object = if include { object } else { &[] };
+    let flag = [u8::from(include)];
+    let parts = [object, authority, component, &flag];
+    Ok(core.extend_policy(call.handle_at(0), call.command.code, &parts)?)
 }
 
 /// TPM2_PolicyDuplicationSelect (clause 23.15).

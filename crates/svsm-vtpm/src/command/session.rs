@@ -6,6 +6,7 @@ use crate::{
     bytes::Bytes,
     crypto::{Digest, kdf},
     handle::{Handle, HandleKind},
+    object::secret::Encrypted,
     rc::{About, Rc, Stop, ensure},
     state::{
         Core,
@@ -17,7 +18,7 @@ use crate::{
 /// TPM2_StartAuthSession (clause 11.1).
 pub(crate) fn start(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let nonce_caller: Digest = call.param()?;
-    let encrypted_salt: Bytes<512> = call.param()?;
+    let encrypted_salt: Encrypted = call.param()?;
     let kind = call.param_with(|r| match r.read::<u8>()? {
         0 => Ok(SessionKind::Hmac),
         1 => Ok(SessionKind::Policy),

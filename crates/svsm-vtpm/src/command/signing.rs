@@ -1,7 +1,15 @@
 //! Signing and signature verification (clause 20), and what all that sign have in common.
 
+#[cfg(feature = "pqc")]
+mod digest; // of what was hashed elsewhere
+#[cfg(feature = "pqc")]
+mod message; // of messages in pieces
+#[cfg(feature = "pqc")]
+mod ticket; // tickets about them
+
 use super::{Call, hash_hmac::hash_ticket_digest};
 use crate::{
+    alg::HashAlg,
     crypto::{Digest, EccNumber, padding, sign},
     handle::Handle,
     rc::{About, Rc, Stop, ensure},
@@ -17,7 +25,17 @@ use crate::{
         scheme::{Scheme, SchemeField},
         signature::Signature,
     },
+    wire::Reader,
 };
+
+#[cfg(feature = "pqc")]
+pub(crate) use digest::{sign_digest, verify_digest_signature};
+#[cfg(feature = "pqc")]
+pub(crate) use message::{
+    sign_sequence_complete, sign_sequence_start, verify_sequence_complete, verify_sequence_start,
+};
+#[cfg(feature = "pqc")]
+use ticket::put_verified;
 
 /// Whether a key can sign: a symmetric cipher that "signs" encrypts.
 pub(super) fn is_signing_key(object: &Object) -> bool {
@@ -34,6 +52,8 @@ pub(super) fn select_scheme(object: &Object, asked: Scheme) -> Result<Scheme, Rc
         (own, Scheme::Null) => own,
         (Scheme::EcDaa(own, _), Scheme::EcDaa(hash, _)) if own == hash => asked,
         (own, asked) if own == asked => own,
+        // Nothing but its name stands for ML-DSA.
+        (Scheme::Lattice(_), asked) if own.alg() == asked.alg() => own,
         _ => Scheme::Null,
     };
     let fits = match object.public.params {
@@ -45,6 +65,7 @@ pub(super) fn select_scheme(object: &Object, asked: Scheme) -> Result<Scheme, Rc
             )
         }
         Params::KeyedHash(_) => matches!(selected, Scheme::Hmac(_)),
+        Params::Lattice(_) => matches!(selected, Scheme::Lattice(_)),
         Params::SymCipher(_) => false,
     };
     ensure(fits, Rc::SCHEME).map(|()| selected)
@@ -105,6 +126,22 @@ impl Core<'_> {
         }
     }
 
+    /// Signs data, hashed as the scheme wants it.
+    pub(crate) fn sign_data(
+        &mut self,
+        entity: Entity,
+        scheme: Scheme,
+        hash: HashAlg,
+        data: &[u8],
+    ) -> Result<Signature, Rc> {
+        if let Scheme::Lattice(_) = scheme {
+            let object = self.object_of(entity).ok_or(Rc::KEY)?.clone();
+            return self.sign_lattice(&object, data);
+        }
+        let digest = self.crypto.hash(hash, &[data]);
+        self.sign(entity, scheme, digest.as_slice())
+    }
+
     /// Whether a signature over a digest is right; [`Rc::SIGNATURE`] or [`Rc::SCHEME`] if not.
     pub(crate) fn verify(
         &self,
@@ -148,6 +185,12 @@ impl Core<'_> {
     }
 }
 
+/// Whether nothing can be proven about a key: it is in no hierarchy, or it has no name. Without one, a digest that ends in the name of
+/// another key could not be told from a signature by that.
+fn is_unprovable(object: &Object) -> bool {
+    object.hierarchy == Handle::NULL || object.name.is_empty()
+}
+
 /// TPM2_VerifySignature (clause 20.1).
 pub(crate) fn verify_signature(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let digest: Digest = call.param()?;
@@ -158,7 +201,7 @@ pub(crate) fn verify_signature(core: &mut Core<'_>, call: &mut Call<'_>) -> Resu
         .ok_or(Rc::ATTRIBUTES.handle(1))?;
     ensure(object.has(A::SIGN), Rc::ATTRIBUTES.handle(1))?;
     core.verify(object, &digest, &signature).param(2)?;
-    let ticket = if object.hierarchy == Handle::NULL {
+    let ticket = if is_unprovable(object) {
         Ticket::null(Tag::VERIFIED)
     } else {
         let name = object.name.as_slice();
@@ -172,16 +215,52 @@ pub(crate) fn verify_signature(core: &mut Core<'_>, call: &mut Call<'_>) -> Resu
 }
 
 /// The proof in a ticket of a verified signature.
-pub(crate) fn verified_ticket(
-    core: &Core<'_>,
-    hierarchy: Handle,
-    digest: &Digest,
-    name: &[u8],
-) -> Digest {
+fn verified_ticket(core: &Core<'_>, hierarchy: Handle, digest: &Digest, name: &[u8]) -> Digest {
     core.seal_of(
         hierarchy,
         &[&Tag::VERIFIED.0.to_be_bytes(), digest.as_slice(), name],
     )
+}
+
+/// A ticket by which PolicyAuthorize finds out that a policy is authorized.
+pub(crate) struct Verified {
+    ticket: Ticket,
+    /// How the digest was made of which it is, if it says so.
+    #[cfg(feature = "pqc")]
+    alg: Option<crate::alg::Alg>,
+}
+
+impl Verified {
+    /// `TPMT_TK_VERIFIED`: with one of three tags if the commands are there that make such tickets.
+    pub(crate) fn read(core: &Core<'_>, r: &mut Reader<'_>) -> Result<Self, Rc> {
+        #[cfg(feature = "pqc")]
+        if core.has_lattices() {
+            return ticket::read_verified(r).map(|(ticket, alg)| Self { ticket, alg });
+        }
+        let _ = core;
+        Ok(Self {
+            ticket: Ticket::read(r, &[Tag::VERIFIED])?,
+            #[cfg(feature = "pqc")]
+            alg: None,
+        })
+    }
+
+    /// Whether it says that the key with this name signed the parts; `hash` is that of a ticket which does not say how they were hashed.
+    pub(crate) fn proves(
+        &self,
+        core: &Core<'_>,
+        parts: [&[u8]; 2],
+        hash: HashAlg,
+        name: &[u8],
+    ) -> bool {
+        #[cfg(feature = "pqc")]
+        if self.ticket.tag != Tag::VERIFIED {
+            return ticket::authorization(core, &self.ticket, self.alg, parts, name)
+                .is_some_and(|expected| expected == self.ticket.digest);
+        }
+        let digest = core.crypto.hash(hash, &parts);
+        verified_ticket(core, self.ticket.hierarchy, &digest, name) == self.ticket.digest
+    }
 }
 
 /// TPM2_Sign (clause 20.2).
@@ -195,7 +274,10 @@ pub(crate) fn sign(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop>
     ensure(is_signing_key(object), Rc::KEY.handle(1))?;
     ensure(!object.has(A::X509_SIGN), Rc::ATTRIBUTES.handle(1))?;
     let scheme = select_scheme(object, asked).param(2)?;
-    let hash = scheme.hash().ok_or(Rc::SCHEME.param(2))?;
+    // ML-DSA has commands of its own.
+    let lattice = matches!(scheme, Scheme::Lattice(_));
+    let hash = scheme.hash().filter(|_| !lattice);
+    let hash = hash.ok_or(Rc::SCHEME.param(2))?;
     if object.has(A::RESTRICTED) || !ticket.digest.is_empty() {
         let expected = hash_ticket_digest(core, ticket.hierarchy, hash, &digest);
         ensure(expected == ticket.digest, Rc::TICKET.param(3))?;

@@ -1,6 +1,6 @@
 //! Self-test (clause 10). An algorithm is tested before its first use; these commands test it at a time of the caller's choice.
 
-use super::{Call, capability::ALGORITHMS};
+use super::{Call, capability::algorithms};
 use crate::{
     alg::Alg,
     rc::{Rc, Stop, ensure},
@@ -17,7 +17,7 @@ pub(crate) fn self_test(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), 
     if full {
         core.test_all_anew()
     } else {
-        core.require(Tests::all())
+        core.require(core.all_tests())
     }
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn incremental_self_test(core: &mut Core<'_>, call: &mut Call<'_>) ->
         let mut asked = Some(Tests::empty());
         for _ in 0..count {
             let alg: Alg = r.read()?;
-            let known = ALGORITHMS.iter().any(|(known, _)| *known == alg);
+            let known = algorithms(core).any(|(known, _)| known == alg);
             asked = asked.filter(|_| known).map(|t| t | Tests::of_alg(alg));
         }
         Ok(asked)
@@ -37,9 +37,8 @@ pub(crate) fn incremental_self_test(core: &mut Core<'_>, call: &mut Call<'_>) ->
     call.end()?;
     core.require(asked.ok_or(Rc::VALUE.param(1))?)?;
     let tested = core.tested;
-    let left = ALGORITHMS
-        .iter()
-        .map(|(alg, _)| *alg)
+    let left = algorithms(core)
+        .map(|(alg, _)| alg)
         .filter(|alg| !tested.contains(Tests::of_alg(*alg)));
     call.put(&u32::try_from(left.clone().count()).map_err(|_| Rc::SIZE)?)?;
     for alg in left {
@@ -54,7 +53,7 @@ pub(crate) fn get_test_result(core: &mut Core<'_>, call: &mut Call<'_>) -> Resul
     call.put(&0u16)?;
     let result = if core.failed {
         Rc::FAILURE
-    } else if core.tested == Tests::all() {
+    } else if core.tested == core.all_tests() {
         Rc::SUCCESS
     } else {
         Rc::NEEDS_TEST

@@ -82,6 +82,7 @@ fn prepare(frame: &mut Frame, core: &mut Core<'_>, buffer: &mut [u8]) -> Result<
     let code = r.read::<u32>().map_err(|_| Rc::INSUFFICIENT)?;
     let command = table::index_of(code)
         .and_then(table::command)
+        .filter(|command| core.offers(command.code))
         .ok_or(Rc::COMMAND_CODE)?;
     frame.command = Some(command);
     frame.tagged = tag == Tag::SESSIONS;
@@ -90,6 +91,10 @@ fn prepare(frame: &mut Frame, core: &mut Core<'_>, buffer: &mut [u8]) -> Result<
         Rc::FAILURE,
     )?;
     ensure(core.started != command.has(Flags::EARLY), Rc::INITIALIZE)?;
+    ensure(
+        !(core.read_only && table::changes(command.code)),
+        Rc::READ_ONLY,
+    )?;
 
     read_handles(frame, core, &mut r)?;
     if frame.tagged {

@@ -20,6 +20,7 @@ use crate::{
 };
 
 /// Attributes of what the manufacturer provisions: everybody reads it, only the platform deletes it, nobody overwrites it.
+/// swtpm and COCONUT-SVSM provision their certificates with the same ones.
 const PROVISIONED: A = A::PLATFORM_CREATE
     .union(A::PP_WRITE)
     .union(A::WRITE_DEFINE)

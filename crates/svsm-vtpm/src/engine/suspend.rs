@@ -9,7 +9,10 @@ use crate::{
     crypto::seal::{CODE_LEN, Code, Keys, counter_of},
     rc::Rc,
     seam::SeamError,
-    state::volatile::{Misfit, body_max},
+    state::{
+        Core,
+        volatile::{Misfit, body_max},
+    },
     wire::{Reader, Writer},
 };
 
@@ -17,7 +20,9 @@ const MAGIC: [u8; 8] = *b"svsmvola";
 /// The layout; raised when it changes.
 const FORMAT: u16 = 1;
 /// The algorithms, commands and structures that a state may speak of; raised when one is added.
-const PROFILE: u16 = 2;
+const PROFILE: u16 = 3;
+/// Added to the profile of a TPM with post-quantum keys.
+const LATTICES: u16 = 1 << 8;
 /// Magic, format, profile, length of what follows the code.
 const PREFIX_LEN: usize = 8 + 2 + 2 + 4;
 const HEAD_LEN: usize = PREFIX_LEN + CODE_LEN;
@@ -132,7 +137,7 @@ impl Tpm<'_> {
         }
         let body = room.get_mut(..len).unwrap_or_default();
         let keys = self.volatile_keys(key);
-        let sealed = put_head(head, len, |prefix| {
+        let sealed = put_head(head, profile(&self.core), len, |prefix| {
             keys.code(self.core.crypto, prefix, body)
         });
         let Ok(code) = sealed else {
@@ -172,7 +177,8 @@ impl Tpm<'_> {
         if self.core.started {
             return Err(Error::Refused(Refusal::Started));
         }
-        let (prefix, code) = read_head(blob).map_err(Error::Refused)?;
+        let profile = profile(&self.core);
+        let (prefix, code) = read_head(blob, profile).map_err(Error::Refused)?;
         let body = blob.get_mut(HEAD_LEN..).unwrap_or_default();
         let keys = self.volatile_keys(key);
         let crypto = self.core.crypto;
@@ -208,19 +214,33 @@ fn refused(misfit: Misfit) -> Error {
     })
 }
 
+/// The profile of a TPM.
+const fn profile(core: &Core<'_>) -> u16 {
+    if core.has_lattices() {
+        PROFILE | LATTICES
+    } else {
+        PROFILE
+    }
+}
+
 /// Writes prefix and code, and gives the code.
-fn put_head(head: &mut [u8], len: usize, code: impl FnOnce(&[u8]) -> Code) -> Result<Code, Rc> {
+fn put_head(
+    head: &mut [u8],
+    profile: u16,
+    len: usize,
+    code: impl FnOnce(&[u8]) -> Code,
+) -> Result<Code, Rc> {
     let mut w = Writer::new(head);
     w.bytes(&MAGIC)?;
     w.put(&FORMAT)?;
-    w.put(&PROFILE)?;
+    w.put(&profile)?;
     w.put(&u32::try_from(len).map_err(|_| Rc::SIZE)?)?;
     let code = code(w.written());
     w.bytes(&code)?;
     Ok(code)
 }
 
-fn read_head(blob: &[u8]) -> Result<([u8; PREFIX_LEN], Code), Refusal> {
+fn read_head(blob: &[u8], own: u16) -> Result<([u8; PREFIX_LEN], Code), Refusal> {
     let cut = |_| Refusal::Damaged;
     let mut r = Reader::new(blob);
     let front = blob.get(..MAGIC.len()).unwrap_or(blob);
@@ -235,7 +255,7 @@ fn read_head(blob: &[u8]) -> Result<([u8; PREFIX_LEN], Code), Refusal> {
         newer if newer > FORMAT => return Err(Refusal::Newer { format }),
         _ => return Err(Refusal::Damaged),
     }
-    if profile != PROFILE {
+    if profile != own {
         return Err(Refusal::Profile { profile });
     }
     let len: u32 = r.read().map_err(cut)?;

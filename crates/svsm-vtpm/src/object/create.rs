@@ -22,6 +22,7 @@ use crate::{
     },
     structures::{
         attributes::ObjectAttributes as A,
+        lattice::seed_len,
         public::{Derive, PUBLIC_MAX, Params, Public, Unique},
         scheme::KeyedHashScheme,
         sensitive::{Sensitive, SensitiveCreate},
@@ -194,6 +195,15 @@ impl Core<'_> {
                 };
                 public.unique = Unique::Ecc(crypto.mul(curve, &d, None).ok_or(Rc::FAILURE)?);
                 sensitive.secret = d.resized();
+            }
+            Params::Lattice(params) => {
+                // Nothing says how to derive such keys from a derivation parent.
+                let derived = matches!(source, Source::Derived(_));
+                ensure(!derived, Rc::TYPE)?;
+                sensitive.secret.resize(seed_len(params.alg()));
+                self.draw(&mut source, sensitive.secret.as_mut_slice())?;
+                let key = self.lattice_public(params, sensitive.secret.as_slice())?;
+                public.unique = Unique::Lattice(key);
             }
             Params::SymCipher(cipher) => {
                 if public.has(A::SENSITIVE_DATA_ORIGIN) {

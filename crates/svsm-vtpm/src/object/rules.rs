@@ -4,9 +4,9 @@
 
 use crate::{
     alg::Alg,
-    crypto::{Crypto, EccNumber, keygen::is_exponent},
+    crypto::{EccNumber, keygen::is_exponent},
     rc::{Rc, ensure},
-    state::object::Object,
+    state::{Core, object::Object},
     structures::{
         attributes::ObjectAttributes as A,
         public::{Params, Public, Unique},
@@ -90,6 +90,7 @@ pub(crate) fn check_schemes(public: &Public) -> Result<(), Rc> {
             }
             ensure(symmetric_fits, Rc::SYMMETRIC)
         }
+        Params::Lattice(params) => params.check_use(sign, decrypt, restricted),
     }
 }
 
@@ -136,11 +137,12 @@ pub(crate) enum Blame {
 
 /// Checks the key itself: sizes, points, and, if `deep`, that both areas are one key.
 pub(crate) fn check_key(
-    crypto: &dyn Crypto,
+    core: &Core<'_>,
     public: &Public,
     sensitive: Option<&Sensitive>,
     deep: bool,
 ) -> Result<(), Blame> {
+    let crypto = core.crypto;
     let blame_public = |held, rc| ensure(held, rc).map_err(Blame::Public);
     let blame_sensitive = |held, rc| ensure(held, rc).map_err(Blame::Sensitive);
     let digest_len = public.name_alg.map_or(0, crate::HashAlg::digest_len);
@@ -174,6 +176,9 @@ pub(crate) fn check_key(
                     ensure(own.as_ref() == Some(point), Rc::BINDING).map_err(Blame::Both)?;
                 }
             }
+        }
+        (Params::Lattice(params), Unique::Lattice(key)) => {
+            core.check_lattice(*params, key, sensitive, deep)?;
         }
         (params, Unique::Digest(unique)) => {
             let Some(sensitive) = sensitive else {

@@ -8,12 +8,15 @@ use crate::{
     crypto::{Digest, EccNumber, Point, RsaNumber, draw_scalar, kdf, padding},
     rc::{Rc, ensure},
     state::{Core, entity::Entity, object::Object, object::rsa_exponent},
-    structures::public::{Params, Public, Unique},
+    structures::{
+        lattice::ENCRYPTED_MAX,
+        public::{Params, Public, Unique},
+    },
     wire::{Reader, Writer},
 };
 
-/// An encrypted secret: a number of an RSA key, or a point.
-pub(crate) type Encrypted = Bytes<512>;
+/// An encrypted secret: a number of an RSA key, a point, or a ciphertext of ML-KEM.
+pub(crate) type Encrypted = Bytes<ENCRYPTED_MAX>;
 
 /// What a secret is for: the label of its derivation, with the zero that OAEP takes along.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +27,7 @@ impl Label {
     pub(crate) const DUPLICATE: Self = Self("DUPLICATE\0");
     pub(crate) const IDENTITY: Self = Self("IDENTITY\0");
 
-    fn without_zero(self) -> &'static str {
+    pub(super) fn without_zero(self) -> &'static str {
         self.0.trim_end_matches('\0')
     }
 }
@@ -97,6 +100,9 @@ impl Core<'_> {
                 let z = z.ok_or(Rc::ECC_POINT)?;
                 Ok(derive(self, hash, *curve, &z, label, &ephemeral, own))
             }
+            (Params::Lattice(params), ..) => {
+                self.kem_secret_decrypt(object, *params, label, encrypted)
+            }
             _ => Err(Rc::KEY),
         }
     }
@@ -123,7 +129,7 @@ impl Core<'_> {
                 let encrypted = crypto
                     .public(n.as_slice(), rsa_exponent(*exponent), block.as_slice())
                     .ok_or(Rc::KEY)?;
-                Ok((secret, encrypted))
+                Ok((secret, encrypted.resized()))
             }
             (Params::Ecc { curve, .. }, Unique::Ecc(other)) => {
                 let mut k = draw_scalar(crypto, *curve, &mut self.generator()?);
@@ -144,6 +150,9 @@ impl Core<'_> {
                 w.put(&ephemeral)?;
                 let encrypted = Encrypted::new(w.written()).ok_or(Rc::SIZE)?;
                 Ok((secret, encrypted))
+            }
+            (Params::Lattice(params), Unique::Lattice(key)) => {
+                self.kem_secret_encrypt(*params, key, hash, label)
             }
             _ => Err(Rc::KEY),
         }

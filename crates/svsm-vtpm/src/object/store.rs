@@ -16,7 +16,10 @@ use crate::{
 };
 
 /// Room that any object, sequence or session fits into.
-pub(crate) const CONTENT_MAX: usize = 2048;
+pub(crate) use crate::structures::lattice::CONTENT_MAX;
+
+/// Room that suffices without ML-KEM and ML-DSA.
+pub(crate) const CLASSIC_MAX: usize = 2048;
 
 impl Marshal for Object {
     fn write(&self, w: &mut Writer<'_>) -> Result<(), Rc> {
@@ -38,6 +41,7 @@ pub(crate) fn read_object(core: &Core<'_>, r: &mut Reader<'_>) -> Result<Object,
     let qualified_name = r.read()?;
     let public: Public = r.read()?;
     let sensitive = if r.read()? { Some(r.read()?) } else { None };
+    core.offers_parms(&public.params)?;
     let mut object = Object::new(core.crypto, public, sensitive, hierarchy).ok_or(Rc::INTEGRITY)?;
     object.external = flags & 1 != 0;
     object.primary = flags & 2 != 0;
@@ -85,6 +89,7 @@ impl Marshal for Sequence {
                 w.put(&state.len)?;
                 w.put(key)
             }
+            SequenceKind::Message(message) => w.put(&4u8).and_then(|()| w.put(message)),
         }
     }
 }
@@ -106,6 +111,7 @@ impl Unmarshal for Sequence {
                 },
                 r.read()?,
             ),
+            4 => SequenceKind::Message(r.read()?),
             _ => return Err(Rc::VALUE),
         };
         Ok(Self {
@@ -196,6 +202,7 @@ impl Marshal for PolicyState {
         w.put(&self.auth_value_needed)?;
         w.put(&self.password_needed)?;
         w.put(&self.presence_needed)?;
+        w.put(&self.channel_needed)?;
         w.put(&self.nv_written.is_some())?;
         w.put(&self.nv_written.unwrap_or(false))
     }
@@ -218,6 +225,7 @@ impl Unmarshal for PolicyState {
         let auth_value_needed = r.read()?;
         let password_needed = r.read()?;
         let presence_needed = r.read()?;
+        let channel_needed = r.read()?;
         let has_written = r.read::<bool>()?;
         let nv_written = Some(r.read()?).filter(|_| has_written);
         Ok(Self {
@@ -229,6 +237,7 @@ impl Unmarshal for PolicyState {
             auth_value_needed,
             password_needed,
             presence_needed,
+            channel_needed,
             nv_written,
         })
     }

@@ -73,6 +73,9 @@ impl Core<'_> {
         self.time.time = self.time.time.saturating_add(passed);
         self.set_clock(self.time.clock.saturating_add(passed));
         self.heal();
+        if self.timers.count > 0 {
+            self.timers.tick(self.time.time);
+        }
     }
 
     /// What has passed since time and clock were brought up to date.

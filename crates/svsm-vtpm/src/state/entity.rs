@@ -13,7 +13,6 @@ use crate::{
     rc::{Rc, ensure},
     structures::{
         attributes::{NvAttributes, ObjectAttributes},
-        nv::NvKind,
         pcr::PCR_COUNT,
         public::Name,
     },
@@ -47,6 +46,10 @@ impl Core<'_> {
                 if !self.enabled(handle) {
                     return Err(Rc::HIERARCHY);
                 }
+                ensure(
+                    handle.timer().is_none() || self.timers.has(handle),
+                    Rc::VALUE,
+                )?;
             }
             HandleKind::Transient => {
                 slot = Some(self.objects.transient(handle).ok_or(Rc::REFERENCE_H0)?);
@@ -69,6 +72,9 @@ impl Core<'_> {
                 if handle.index() >= PCR_COUNT {
                     return Err(Rc::VALUE);
                 }
+            }
+            HandleKind::Component => {
+                ensure(handle.index() < self.components.len(), Rc::VALUE)?;
             }
             HandleKind::Unknown => return Err(Rc::VALUE),
         }
@@ -109,6 +115,7 @@ impl Core<'_> {
                 Handle::ENDORSEMENT => self.permanent.endorsement_auth.clone(),
                 Handle::LOCKOUT => self.permanent.lockout_auth.clone(),
                 Handle::PLATFORM => self.clear.platform_auth.clone(),
+                timer if timer.timer().is_some() => self.clear.platform_auth.clone(),
                 _ => Digest::EMPTY,
             },
             HandleKind::Transient | HandleKind::Persistent => match self.content_of(entity) {
@@ -121,10 +128,7 @@ impl Core<'_> {
                 Content::Free => Digest::EMPTY,
             },
             HandleKind::Nv => {
-                let mut auth = self
-                    .index(entity.handle)
-                    .map(|i| i.auth)
-                    .unwrap_or_default();
+                let mut auth = self.index_auth(entity.handle).unwrap_or_default();
                 auth.trim_end();
                 auth
             }
@@ -140,7 +144,7 @@ impl Core<'_> {
                 Handle::ENDORSEMENT => self.permanent.endorsement_policy.clone(),
                 Handle::LOCKOUT => self.permanent.lockout_policy.clone(),
                 Handle::PLATFORM => self.clear.platform_policy.clone(),
-                _ => Policy::default(),
+                timer => self.timers.policy(timer),
             },
             HandleKind::Transient | HandleKind::Persistent => self
                 .object_of(entity)
@@ -171,8 +175,10 @@ impl Core<'_> {
                 .object_of(entity)
                 .is_none_or(|o| o.has(ObjectAttributes::NO_DA)),
             HandleKind::Nv => self
-                .index(entity.handle)
-                .is_none_or(|index| index.public.has(NvAttributes::NO_DA) || index.public.is_pin()),
+                .index_attributes(entity.handle)
+                .is_none_or(|attributes| {
+                    attributes.contains(NvAttributes::NO_DA) || attributes.is_pin()
+                }),
             _ => true,
         }
     }
@@ -180,6 +186,8 @@ impl Core<'_> {
     /// Whether the value can authorize this role at all.
     pub(crate) fn auth_available(&self, entity: Entity, role: Role, access: Access) -> bool {
         match entity.handle.kind() {
+            // A timer's value is the platform's.
+            HandleKind::Permanent => entity.handle.timer().is_none() || self.ph_enable,
             HandleKind::Transient | HandleKind::Persistent => match self.content_of(entity) {
                 Content::Object(object) => {
                     object.sensitive.is_some()
@@ -189,24 +197,21 @@ impl Core<'_> {
                 Content::Free => false,
             },
             HandleKind::Nv => {
-                let Some(index) = self.index(entity.handle) else {
+                let Some(attributes) = self.index_attributes(entity.handle) else {
                     return false;
                 };
                 let allowed = match access {
-                    Access::Write => index.public.has(NvAttributes::AUTH_WRITE),
-                    Access::Read => index.public.has(NvAttributes::AUTH_READ),
+                    Access::Write => attributes.contains(NvAttributes::AUTH_WRITE),
+                    Access::Read => attributes.contains(NvAttributes::AUTH_READ),
                     Access::Other => true,
                 };
-                let usable = match index.public.kind() {
-                    NvKind::PinPass | NvKind::PinFail if access != Access::Other => {
-                        index.public.has(NvAttributes::WRITTEN) && {
-                            let pin = self.pin(&index);
-                            pin.count < pin.limit
-                        }
-                    }
-                    _ => true,
+                let counted = attributes.is_pin() && access != Access::Other;
+                let usable = || {
+                    let pin = self.index(entity.handle).map(|index| self.pin(&index));
+                    attributes.contains(NvAttributes::WRITTEN)
+                        && pin.is_some_and(|pin| pin.count < pin.limit)
                 };
-                allowed && usable
+                allowed && (!counted || usable())
             }
             _ => true,
         }

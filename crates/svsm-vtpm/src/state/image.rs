@@ -11,7 +11,9 @@ use crate::{
 
 const MAGIC: [u8; 8] = *b"svsmvtpm";
 /// The layout; raised when it changes.
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
+/// The layout without countdown timers and read-only mode. What had it knew neither.
+const FORMAT_2: u16 = 2;
 
 impl Core<'_> {
     /// Gives the store the state, if it changed. The state stays "changed" if the store fails.
@@ -54,6 +56,8 @@ impl Core<'_> {
             w.put(&self.reset)?;
             w.put(&self.clear)?;
             self.pcrs.write_saved(&mut w)?;
+            w.put(&self.read_only)?;
+            self.timers.write_saved(&mut w)?;
         }
         Ok(())
     }
@@ -105,7 +109,10 @@ impl Core<'_> {
     fn read_head(&mut self, head: &[u8]) -> Result<(), Rc> {
         let mut r = Reader::new(head);
         ensure(r.array()? == MAGIC, Rc::VALUE)?;
-        ensure(r.read::<u16>()? == FORMAT, Rc::VALUE)?;
+        let format: u16 = r.read()?;
+        ensure(matches!(format, FORMAT_2 | FORMAT), Rc::VALUE)?;
+        self.read_only = false;
+        self.timers.forget();
         self.generation = r.read()?;
         self.permanent = r.read()?;
         if matches!(
@@ -115,6 +122,10 @@ impl Core<'_> {
             self.reset = r.read()?;
             self.clear = r.read()?;
             self.pcrs.read_saved(&mut r)?;
+            if format > FORMAT_2 {
+                self.read_only = r.read()?;
+                self.timers.read_saved(&mut r)?;
+            }
         }
         Ok(())
     }

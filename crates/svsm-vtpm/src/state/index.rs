@@ -18,11 +18,10 @@ pub(crate) const NV_PUBLIC_MAX: usize = 4 + 2 + 4 + 66 + 2;
 /// Where the attributes are in it.
 const ATTRIBUTES_AT: usize = 6;
 
-/// An index, but for its data.
+/// An index, but for its authorization value and its data.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     pub(crate) public: NvPublic,
-    pub(crate) auth: Digest,
     data_at: usize,
 }
 
@@ -39,10 +38,9 @@ impl Core<'_> {
         let content = self.nv.content(handle)?;
         let mut r = Reader::new(content);
         let public = r.read().ok()?;
-        let auth = r.read().ok()?;
+        r.sized(64).ok()?;
         Some(Index {
             public,
-            auth,
             data_at: content.len() - r.rest().len(),
         })
     }
@@ -54,6 +52,16 @@ impl Core<'_> {
         Some(A::from_bits_retain(u32::from_be_bytes(
             bits.try_into().ok()?,
         )))
+    }
+
+    /// The authorization value of the index with this handle.
+    pub(crate) fn index_auth(&self, handle: Handle) -> Option<Digest> {
+        let mut r = Reader::new(self.nv.content(handle)?);
+        r.take(ATTRIBUTES_AT + 4).ok()?;
+        // The policy, and the size of the data.
+        r.sized(64).ok()?;
+        r.take(2).ok()?;
+        r.read().ok()
     }
 
     /// Checks that there is an index with this handle which can be used now.
@@ -196,15 +204,13 @@ impl Core<'_> {
 
     /// Counts a right or wrong use of a PIN index's value.
     pub(crate) fn count_pin(&mut self, handle: Handle, right: bool) {
-        let is_pin =
-            |attributes: A| matches!(attributes.kind(), Some(NvKind::PinFail | NvKind::PinPass));
-        if !self.index_attributes(handle).is_some_and(is_pin) {
+        if !self.index_attributes(handle).is_some_and(A::is_pin) {
             return;
         }
         let Some(mut index) = self.index(handle) else {
             return;
         };
-        if !index.public.is_pin() || !index.public.has(A::WRITTEN) {
+        if !index.public.has(A::WRITTEN) {
             return;
         }
         let pin = self.pin(&index);

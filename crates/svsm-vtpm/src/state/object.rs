@@ -2,6 +2,7 @@
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::message::Message;
 use crate::{
     alg::HashAlg,
     crypto::{Bytes, Crypto, Digest, HashState, RsaKey, cmac::Cmac},
@@ -114,7 +115,10 @@ impl Public {
 
     /// Whether this is an asymmetric key.
     pub(crate) const fn is_asymmetric(&self) -> bool {
-        matches!(self.params, Params::Rsa { .. } | Params::Ecc { .. })
+        matches!(
+            self.params,
+            Params::Rsa { .. } | Params::Ecc { .. } | Params::Lattice(_)
+        )
     }
 }
 
@@ -151,9 +155,12 @@ pub(crate) fn qualified(
 
 /// What a sequence computes.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives in slots that have an object's size"
+#[cfg_attr(
+    not(feature = "pqc"),
+    expect(
+        clippy::large_enum_variant,
+        reason = "it lives in slots that have an object's size"
+    )
 )]
 pub(crate) enum SequenceKind {
     Hash(HashState),
@@ -161,6 +168,8 @@ pub(crate) enum SequenceKind {
     /// The inner hash, and the key for the outer one.
     Hmac(HashState, Bytes<128>),
     Cmac(Cmac, Bytes<32>),
+    /// What a signature is of, or shall be of.
+    Message(Message),
 }
 
 /// A hash, HMAC or event that goes on over several commands.
@@ -179,6 +188,7 @@ impl Zeroize for Sequence {
         match &mut self.kind {
             SequenceKind::Hmac(_, key) => key.zeroize(),
             SequenceKind::Cmac(_, key) => key.zeroize(),
+            SequenceKind::Message(message) => message.zeroize(),
             SequenceKind::Hash(_) | SequenceKind::Event(_) => {}
         }
     }

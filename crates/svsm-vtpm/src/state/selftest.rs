@@ -1,5 +1,7 @@
 //! Self-tests (Part 1, clause 12.3; Part 3, clause 10): known answers, one algorithm a step, before its first use since the power came.
 
+#[cfg(feature = "pqc")]
+mod lattice; // ML-KEM, ML-DSA
 mod vectors;
 
 use bitflags::bitflags;
@@ -16,7 +18,7 @@ use crate::{
     rc::{Rc, Stop, ensure},
     structures::public::{Params, Public},
 };
-#[cfg(test)]
+#[cfg(all(test, feature = "rustcrypto"))]
 pub(crate) use vectors::{DRBG_ENTROPY, DRBG_OUTPUT};
 
 bitflags! {
@@ -37,6 +39,10 @@ bitflags! {
         const P384 = 1 << 11;
         const P521 = 1 << 12;
         const BNP256 = 1 << 13;
+        #[cfg(feature = "pqc")]
+        const MLKEM = 1 << 14;
+        #[cfg(feature = "pqc")]
+        const MLDSA = 1 << 15;
 
         /// What no command can do without: tested before startup.
         const BASE = (1 << 9) - 1;
@@ -60,6 +66,10 @@ impl Tests {
             Alg::CMAC => Self::CMAC,
             Alg::RSA | Alg::RSASSA | Alg::RSAPSS | Alg::RSAES | Alg::OAEP => Self::RSA,
             Alg::ECC | Alg::ECDSA | Alg::ECDH | Alg::ECDAA | Alg::ECSCHNORR => Self::CURVES,
+            #[cfg(feature = "pqc")]
+            Alg::MLKEM => Self::MLKEM,
+            #[cfg(feature = "pqc")]
+            Alg::MLDSA | Alg::HASH_MLDSA => Self::MLDSA,
             _ => Self::empty(),
         }
     }
@@ -78,6 +88,7 @@ impl Tests {
         match public.params {
             Params::Rsa { .. } => Self::RSA,
             Params::Ecc { curve, .. } => Self::of_curve(curve),
+            Params::Lattice(params) => Self::of_alg(params.alg()),
             _ => Self::empty(),
         }
     }
@@ -101,14 +112,33 @@ impl Core<'_> {
             self.testing_all = true;
             self.tested = Tests::empty();
         }
-        self.require(Tests::all())?;
+        self.require(self.all_tests())?;
         self.testing_all = false;
         Ok(())
     }
 
+    /// The tests of everything that this TPM has.
+    pub(crate) fn all_tests(&self) -> Tests {
+        #[cfg(feature = "pqc")]
+        if !self.has_lattices() {
+            return Tests::all().difference(Tests::MLKEM.union(Tests::MLDSA));
+        }
+        Tests::all()
+    }
+
+    fn passes(&self, test: Tests) -> bool {
+        #[cfg(feature = "pqc")]
+        if Tests::MLKEM.union(Tests::MLDSA).contains(test) {
+            return self
+                .lattices
+                .is_some_and(|lattices| lattice::passes(self.crypto, lattices, test));
+        }
+        passes(self.crypto, test)
+    }
+
     /// Whether algorithms that passed their tests elsewhere do so here.
     pub(super) fn pass_anew(&self, tests: Tests) -> bool {
-        tests.iter().all(|test| passes(self.crypto, test))
+        tests.iter().all(|test| self.passes(test))
     }
 
     /// Does the first of some tests and gives the others; none after a failure, which ends everything.
@@ -116,7 +146,7 @@ impl Core<'_> {
         let Some(test) = tests.iter().next() else {
             return Tests::empty();
         };
-        if passes(self.crypto, test) {
+        if self.passes(test) {
             self.tested |= test;
             tests.difference(test)
         } else {

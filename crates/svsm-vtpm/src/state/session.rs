@@ -37,6 +37,8 @@ pub(crate) struct PolicyState {
     pub(crate) auth_value_needed: bool,
     pub(crate) password_needed: bool,
     pub(crate) presence_needed: bool,
+    /// The command must come through a secure channel, which is not to be had here.
+    pub(crate) channel_needed: bool,
     /// The index must be written, or must not be.
     pub(crate) nv_written: Option<bool>,
 }

@@ -29,6 +29,17 @@ enum Kind {
 impl Core<'_> {
     /// `_TPM_Init`: the power came (back).
     pub(crate) fn power_on(&mut self) -> Result<(), LoadError> {
+        self.timers.lose_power();
+        self.init()
+    }
+
+    /// `_TPM_Init` without a loss of power.
+    pub(crate) fn reset(&mut self) -> Result<(), LoadError> {
+        self.timers.warm = true;
+        self.init()
+    }
+
+    fn init(&mut self) -> Result<(), LoadError> {
         self.started = false;
         self.failed = false;
         self.tested = Tests::empty();
@@ -71,6 +82,8 @@ impl Core<'_> {
         self.permanent = Permanent::new();
         self.reset = ResetState::new();
         self.clear = ClearState::new();
+        self.read_only = false;
+        self.timers.forget();
         self.nv.clear();
         self.objects.clear();
         self.sessions.clear(true);
@@ -121,7 +134,9 @@ impl Core<'_> {
         }
         if kind != Kind::Resume {
             self.clear = ClearState::new();
+            self.read_only = false;
         }
+        self.timers.start(kind == Kind::Resume);
         self.ph_enable = true;
         self.start_clock(previous);
         self.start_da(previous != Orderly::None);
@@ -211,6 +226,9 @@ impl Core<'_> {
         // A change of the PCR allocation must not be resumed into.
         ensure(!(state && self.pcr_reconfigured), Rc::TYPE.param(1))?;
         self.permanent.clock = self.time.clock;
+        if state {
+            self.timers.save(self.time.time);
+        }
         self.permanent.orderly = if state {
             Orderly::State {
                 locality3: self.startup_locality3,

@@ -3,6 +3,9 @@
 //! It belongs to one permanent state: a hash over that, but for the data of orderly indices, which change without a commit and are
 //! here. What is read is read twice, first to judge it and then to take it over, so that a state that is refused changes nothing
 //! and nothing has to be kept between.
+//!
+//! Whether a loaded key's private part belongs to its public part is not looked at: who can seal such bytes has the private parts, too, and
+//! a key of two halves gives signatures that nobody accepts.
 
 use super::{
     Core,
@@ -87,6 +90,7 @@ impl Core<'_> {
         w.put(&self.flags())?;
         w.put(&self.exclusive_audit.unwrap_or(Handle(0)))?;
         self.time.write_owing(owed, w)?;
+        self.timers.write(w)?;
         self.write_launch(w)?;
         self.write_orderly(w)?;
         self.sessions.write(w)?;
@@ -156,11 +160,13 @@ impl Core<'_> {
         hold(flags < 1 << FLAGS, Misfit::Content)?;
         let exclusive = Some(r.read::<Handle>()?).filter(|handle| handle.0 != 0);
         let time = Time::read_at(self.outside.clock().now_ms(), &mut r)?;
+        let timers = self.timers.read(&mut r)?;
         if apply {
             self.tested = tested;
             self.set_flags(flags);
             self.exclusive_audit = exclusive;
             self.time = time;
+            self.timers = timers;
             self.work = Work::Idle;
         }
         let launch = self.read_launch(&mut r)?;
@@ -174,8 +180,9 @@ impl Core<'_> {
         Ok(tested)
     }
 
-    fn capacities(&self) -> [u32; 4] {
+    fn capacities(&self) -> [u32; 5] {
         [
+            usize::from(self.timers.count),
             self.objects.capacity(),
             self.sessions.capacity(),
             self.command_max,
@@ -234,6 +241,7 @@ impl Core<'_> {
             self.pcr_reconfigured,
             self.startup_locality3,
             self.early_launch,
+            self.read_only,
         ]
         .iter()
         .rev()
@@ -250,6 +258,7 @@ impl Core<'_> {
         self.pcr_reconfigured = has(5);
         self.startup_locality3 = has(6);
         self.early_launch = has(7);
+        self.read_only = has(8);
     }
 
     fn write_launch(&self, w: &mut Writer<'_>) -> Result<(), Rc> {
@@ -336,13 +345,14 @@ impl Core<'_> {
                         .all(|(state, alg)| state.alg == alg)
             }
             SequenceKind::Hmac(state, key) => sound(state) && key.len() == state.alg.block_len(),
+            SequenceKind::Message(message) => message.is_sound(sound),
             SequenceKind::Cmac(state, key) => state.len <= 16 && matches!(key.len(), 16 | 24 | 32),
         }
     }
 }
 
 /// How many flags there are.
-const FLAGS: u16 = 8;
+const FLAGS: u16 = 9;
 
 fn first_32(bytes: &[u8]) -> [u8; 32] {
     bytes.first_chunk().copied().unwrap_or_default()

@@ -29,6 +29,10 @@ impl Tag {
     pub(crate) const AUTH_SECRET: Self = Self(0x8023);
     pub(crate) const HASHCHECK: Self = Self(0x8024);
     pub(crate) const AUTH_SIGNED: Self = Self(0x8025);
+    #[cfg(feature = "pqc")]
+    pub(crate) const MESSAGE_VERIFIED: Self = Self(0x8026);
+    #[cfg(feature = "pqc")]
+    pub(crate) const DIGEST_VERIFIED: Self = Self(0x8027);
 }
 
 /// Octets with which everything begins that only the TPM itself makes and signs (`TPM_GENERATED_VALUE`).

@@ -45,6 +45,11 @@ impl NvAttributes {
             _ => None,
         }
     }
+
+    /// Whether uses of the index's value are counted.
+    pub(crate) const fn is_pin(self) -> bool {
+        matches!(self.kind(), Some(NvKind::PinFail | NvKind::PinPass))
+    }
 }
 
 impl NvPublic {
@@ -56,8 +61,8 @@ impl NvPublic {
         self.attributes.kind().unwrap_or(NvKind::Ordinary)
     }
 
-    pub(crate) fn is_pin(&self) -> bool {
-        matches!(self.kind(), NvKind::PinFail | NvKind::PinPass)
+    pub(crate) const fn is_pin(&self) -> bool {
+        self.attributes.is_pin()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     attributes::ObjectAttributes,
+    lattice::{self, LatticeKey, LatticeParams},
     scheme::{Cipher, Kdf, KeyedHashScheme, Scheme, SchemeField, read_cipher_or_null},
 };
 use crate::{
@@ -21,7 +22,7 @@ pub type RsaNumber = Bytes<512>;
 pub type EccNumber = Bytes<66>;
 
 /// Room that any marshalled public area fits into.
-pub(crate) const PUBLIC_MAX: usize = 640;
+pub(crate) use super::lattice::PUBLIC_MAX;
 
 /// A point, or, as a template's unique field, any two numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +66,7 @@ pub(crate) enum Params {
         curve: Curve,
         kdf: Option<Kdf>,
     },
+    Lattice(LatticeParams),
 }
 
 impl Params {
@@ -74,13 +76,15 @@ impl Params {
             Self::SymCipher(_) => Alg::SYMCIPHER,
             Self::Rsa { .. } => Alg::RSA,
             Self::Ecc { .. } => Alg::ECC,
+            Self::Lattice(params) => params.alg(),
         }
     }
 
     /// `TPMI_ALG_PUBLIC`, before the parameters it selects.
     pub(crate) fn check_alg(alg: Alg) -> Result<(), Rc> {
         ensure(
-            matches!(alg, Alg::KEYEDHASH | Alg::SYMCIPHER | Alg::RSA | Alg::ECC),
+            matches!(alg, Alg::KEYEDHASH | Alg::SYMCIPHER | Alg::RSA | Alg::ECC)
+                || lattice::is_key_alg(alg),
             Rc::TYPE,
         )
     }
@@ -107,7 +111,7 @@ impl Params {
                 curve: r.read()?,
                 kdf: Kdf::read_or_null(r)?,
             }),
-            _ => Err(Rc::TYPE),
+            _ => LatticeParams::read_after_alg(alg, r).map(Self::Lattice),
         }
     }
 
@@ -117,6 +121,7 @@ impl Params {
             Self::Rsa { symmetric, .. } | Self::Ecc { symmetric, .. } => *symmetric,
             Self::SymCipher(cipher) => Some(*cipher),
             Self::KeyedHash(_) => None,
+            Self::Lattice(params) => params.symmetric(),
         }
     }
 
@@ -125,6 +130,10 @@ impl Params {
         match self {
             Self::Rsa { scheme, .. } | Self::Ecc { scheme, .. } => *scheme,
             Self::KeyedHash(KeyedHashScheme::Hmac(hash)) => Scheme::Hmac(*hash),
+            Self::Lattice(params) => match params.scheme() {
+                Some(scheme) => Scheme::Lattice(scheme),
+                None => Scheme::Null,
+            },
             _ => Scheme::Null,
         }
     }
@@ -166,6 +175,7 @@ impl Params {
                 w.put(curve)?;
                 w.put(kdf)
             }
+            Self::Lattice(params) => params.write_after_alg(w),
         }
     }
 }
@@ -181,6 +191,7 @@ pub(crate) enum Unique {
     Digest(Digest),
     Rsa(RsaNumber),
     Ecc(Point),
+    Lattice(LatticeKey),
 }
 
 impl Marshal for Unique {
@@ -189,6 +200,7 @@ impl Marshal for Unique {
             Self::Digest(digest) => w.put(digest),
             Self::Rsa(n) => w.put(n),
             Self::Ecc(point) => w.put(point),
+            Self::Lattice(key) => w.put(key),
         }
     }
 }
@@ -221,6 +233,7 @@ impl Public {
             Params::KeyedHash(_) | Params::SymCipher(_) => Unique::Digest(Digest::EMPTY),
             Params::Rsa { .. } => Unique::Rsa(RsaNumber::EMPTY),
             Params::Ecc { .. } => Unique::Ecc(Point::default()),
+            Params::Lattice(params) => params.no_key(),
         };
         Ok(Self {
             name_alg,
@@ -237,6 +250,7 @@ impl Public {
             Unique::Digest(digest) => *digest = r.read()?,
             Unique::Rsa(n) => *n = r.read()?,
             Unique::Ecc(point) => *point = r.read()?,
+            Unique::Lattice(key) => *key = r.read()?,
         }
         Ok(it)
     }

@@ -1,5 +1,6 @@
 //! Symmetric definitions and the schemes of keys (Part 2, clause 11).
 
+use super::lattice::LatticeScheme;
 use crate::{
     alg::{AES_BITS, Alg, HashAlg, Mode},
     rc::{Rc, ensure},
@@ -132,6 +133,8 @@ pub(crate) enum Scheme {
     EcDh(HashAlg),
     /// A keyed hash that signs.
     Hmac(HashAlg),
+    /// ML-DSA.
+    Lattice(LatticeScheme),
 }
 
 /// Which schemes a field may hold.
@@ -160,6 +163,7 @@ impl Scheme {
             Self::EcDaa(..) => Alg::ECDAA,
             Self::EcDh(_) => Alg::ECDH,
             Self::Hmac(_) => Alg::HMAC,
+            Self::Lattice(scheme) => scheme.alg(),
         }
     }
 
@@ -174,6 +178,7 @@ impl Scheme {
             | Self::EcDaa(h, _)
             | Self::EcDh(h)
             | Self::Hmac(h) => Some(h),
+            Self::Lattice(scheme) => scheme.hash(),
         }
     }
 
@@ -186,6 +191,7 @@ impl Scheme {
                 | Self::EcSchnorr(_)
                 | Self::EcDaa(..)
                 | Self::Hmac(_)
+                | Self::Lattice(_)
         )
     }
 
@@ -207,6 +213,7 @@ impl Scheme {
             (Alg::ECDAA, F::Signing | F::Ecc) => Self::EcDaa(r.read()?, r.read()?),
             (Alg::ECDH, F::Ecc) => Self::EcDh(r.read()?),
             (Alg::HMAC, F::Signing) => Self::Hmac(r.read()?),
+            (alg, F::Signing) => Self::Lattice(LatticeScheme::from_alg(alg).ok_or(wrong)?),
             _ => return Err(if field == F::Ecc { Rc::SCHEME } else { wrong }),
         };
         Ok(scheme)

@@ -2,7 +2,7 @@
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::public::Digest;
+use super::{lattice, public::Digest};
 use crate::{
     alg::Alg,
     bytes::Bytes,
@@ -25,7 +25,7 @@ pub(crate) struct Sensitive {
     pub(crate) auth: Digest,
     /// Protects children, or obscures a cipher's or keyed hash's secret in `unique`.
     pub(crate) seed: Digest,
-    /// A prime, a scalar, a key, or sealed data.
+    /// A prime, a scalar, a key, the seed of a key, or sealed data.
     pub(crate) secret: Bytes<SECRET_MAX>,
 }
 
@@ -39,9 +39,12 @@ impl Unmarshal for Sensitive {
             Alg::RSA => SECRET_MAX,
             Alg::ECC => 66,
             Alg::SYMCIPHER => 32,
+            alg if lattice::is_key_alg(alg) => lattice::seed_len(alg),
             _ => SYM_DATA_MAX,
         };
-        let secret = Bytes::new(r.sized(max)?).ok_or(Rc::SIZE)?;
+        let secret: Bytes<SECRET_MAX> = Bytes::new(r.sized(max)?).ok_or(Rc::SIZE)?;
+        // A seed has but one length.
+        ensure(!lattice::is_key_alg(alg) || secret.len() == max, Rc::SIZE)?;
         Ok(Self {
             alg,
             auth,

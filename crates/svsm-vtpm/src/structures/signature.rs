@@ -1,6 +1,9 @@
 //! Signatures: `TPMT_SIGNATURE` (Part 2, clause 11.3.4).
 
-use super::public::{Digest, EccNumber, RsaNumber};
+use super::{
+    lattice::LatticeSignature,
+    public::{Digest, EccNumber, RsaNumber},
+};
 use crate::{
     alg::{Alg, HashAlg},
     bytes::Bytes,
@@ -30,6 +33,7 @@ pub(crate) enum Signature {
         hash: HashAlg,
         value: Digest,
     },
+    Lattice(LatticeSignature),
 }
 
 impl Signature {
@@ -38,6 +42,7 @@ impl Signature {
             Self::Null => Alg::NULL,
             Self::Rsa { scheme, .. } | Self::Ecc { scheme, .. } => scheme.alg(),
             Self::Hmac { .. } => Alg::HMAC,
+            Self::Lattice(signature) => signature.alg(),
         }
     }
 
@@ -46,6 +51,7 @@ impl Signature {
             Self::Null => None,
             Self::Rsa { scheme, .. } | Self::Ecc { scheme, .. } => scheme.hash(),
             Self::Hmac { hash, .. } => Some(*hash),
+            Self::Lattice(signature) => signature.hash(),
         }
     }
 }
@@ -53,6 +59,9 @@ impl Signature {
 impl Unmarshal for Signature {
     fn read(r: &mut Reader<'_>) -> Result<Self, Rc> {
         let alg = r.read::<Alg>()?;
+        if let Some(signature) = LatticeSignature::read_after_alg(alg, r) {
+            return signature.map(Self::Lattice);
+        }
         let known = [
             Alg::RSASSA,
             Alg::RSAPSS,
@@ -102,6 +111,7 @@ impl Marshal for Signature {
             Self::Rsa { value, .. } => w.put(value),
             Self::Ecc { r, s, .. } => w.put(r).and_then(|()| w.put(s)),
             Self::Hmac { value, .. } => w.bytes(value.as_slice()),
+            Self::Lattice(signature) => signature.write(w),
         }
     }
 }

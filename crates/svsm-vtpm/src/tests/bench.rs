@@ -68,15 +68,33 @@ pub(crate) struct Bench {
 impl Bench {
     /// A TPM that was just powered on.
     pub(crate) fn powered(shelf: &Shelf) -> Self {
-        Self::made_of(shelf, &RustCrypto)
+        Self::made_of(shelf, &RustCrypto, 4096, |_| {})
+    }
+
+    /// A TPM with post-quantum keys and buffers of this length, that was just powered on.
+    #[cfg(feature = "pqc")]
+    pub(crate) fn with_lattices(shelf: &Shelf, buffers: usize) -> Self {
+        Self::made_of(shelf, &RustCrypto, buffers, |tpm| {
+            tpm.set_lattices(&RustCrypto)
+        })
     }
 
     /// A TPM with another provider.
     pub(crate) fn with_crypto(crypto: &'static dyn Crypto) -> Self {
-        Self::made_of(&Shelf::default(), crypto)
+        Self::made_of(&Shelf::default(), crypto, 4096, |_| {})
     }
 
-    fn made_of(shelf: &Shelf, crypto: &'static dyn Crypto) -> Self {
+    /// A TPM that was prepared before the power came.
+    pub(crate) fn prepared(shelf: &Shelf, prepare: impl FnOnce(&mut Tpm<'static>)) -> Self {
+        Self::made_of(shelf, &RustCrypto, 4096, prepare)
+    }
+
+    fn made_of(
+        shelf: &Shelf,
+        crypto: &'static dyn Crypto,
+        buffers: usize,
+        prepare: impl FnOnce(&mut Tpm<'static>),
+    ) -> Self {
         let clock = Hands::default();
         let entropy = Counting(Arc::new(Mutex::new(1)));
         let mut tpm = Tpm::new(
@@ -87,8 +105,8 @@ impl Bench {
                 store: Box::leak(Box::new(shelf.clone())),
             },
             Storage {
-                command: vec![0; 4096].leak(),
-                response: vec![0; 4096].leak(),
+                command: vec![0; buffers].leak(),
+                response: vec![0; buffers].leak(),
                 objects: (0..6).map(|_| ObjectSlot::EMPTY).collect::<Vec<_>>().leak(),
                 sessions: (0..3)
                     .map(|_| SessionSlot::EMPTY)
@@ -98,6 +116,7 @@ impl Bench {
             },
         )
         .unwrap();
+        prepare(&mut tpm);
         tpm.power_on().unwrap();
         Self {
             tpm,

@@ -212,3 +212,66 @@ fn an_index_is_defined_and_read_with_the_type_of_its_handle() {
     let new = bench.ok(0x19E, &[index], &[]);
     assert_eq!(new, [&typed(1)[..], &old[16..]].concat());
 }
+
+#[test]
+fn a_policy_asks_for_a_channel_that_is_not_to_be_had() {
+    let mut bench = Bench::started();
+    let hash = |parts: &[&[u8]]| RustCrypto.hash(HashAlg::Sha256, parts).as_slice().to_vec();
+    let name = sized(&[&[0, 0x0B][..], &[7; 32]].concat());
+    let names = [&name[..], &[0, 0]].concat();
+    for (asked, parts) in [(&[0; 4][..], &[][..]), (&names[..], &hash(&[&names])[..])] {
+        start_policy(&mut bench);
+        for (wrong, code) in [
+            (&[0, 1, 0, 0, 0][..], Rc::SIZE.param(1)),
+            (&[0, 2, 0, 0x12, 0, 0], Rc::HASH.param(1)),
+            (&[0, 3, 0, 0x0B, 1, 0, 0], Rc::SIZE.param(1)),
+            (&[0, 0, 0, 2, 0, 0x0B], Rc::SIZE.param(2)),
+        ] {
+            assert_eq!(bench.run(0x1A1, &[POLICY], &[], wrong).0, code);
+        }
+        bench.ok(0x1A1, &[POLICY], asked);
+        assert_eq!(bench.run(0x1A1, &[POLICY], &[], asked).0, Rc::VALUE);
+        let digest = policy_digest(&mut bench);
+        assert_eq!(digest, hash(&[&[0; 32], b"\0\0\x01\xA1", parts]));
+        let policy = [&sized(&digest)[..], &[0, 0x0B]].concat();
+        bench.ok_auth(0x12E, &[OWNER], &policy);
+        assert_eq!(adjust(&mut bench, 0), Rc::CHANNEL.session(1));
+        // Saved and loaded, it still asks.
+        let context = bench.ok(0x162, &[POLICY], &[]);
+        bench.ok(0x161, &[], &context);
+        assert_eq!(adjust(&mut bench, 0), Rc::CHANNEL.session(1));
+        bench.ok(0x165, &[], &POLICY.to_be_bytes());
+    }
+    let none = bench.ok(0x17A, &[], b"\0\0\0\x0C\0\0\0\0\0\0\0\x01");
+    assert_eq!(none, b"\0\0\0\0\x0C\0\0\0\0");
+    let (rc, _) = bench.run(0x17A, &[], &[], b"\0\0\0\x0B\0\0\0\0\0\0\0\x01");
+    assert_eq!(rc, Rc::VALUE.param(1));
+}
+
+#[test]
+fn a_policy_selects_what_is_sent_to_an_attached_component() {
+    let mut bench = Bench::started();
+    let hash = |parts: &[&[u8]]| RustCrypto.hash(HashAlg::Sha256, parts).as_slice().to_vec();
+    let names: [&[u8]; 3] = [b"object", b"owner", b"component"];
+    for include in [0u8, 1] {
+        start_policy(&mut bench);
+        let asked = [&names.map(sized).concat()[..], &[include]].concat();
+        bench.ok(0x196, &[POLICY], &asked);
+        let object = if include == 1 { names[0] } else { &[] };
+        let expected = hash(&[
+            &[0; 32],
+            b"\0\0\x01\x96",
+            object,
+            names[1],
+            names[2],
+            &[include],
+        ]);
+        assert_eq!(policy_digest(&mut bench), expected);
+        assert_eq!(bench.run(0x196, &[POLICY], &[], &asked).0, Rc::CPHASH);
+        bench.ok(0x165, &[], &POLICY.to_be_bytes());
+    }
+    start_policy(&mut bench);
+    bench.ok(0x16C, &[POLICY], &[0, 0, 1, 0x30]);
+    let asked = [&names.map(sized).concat()[..], &[0]].concat();
+    assert_eq!(bench.run(0x196, &[POLICY], &[], &asked).0, Rc::COMMAND_CODE);
+}

@@ -295,3 +295,23 @@ fn an_identity_is_no_longer_than_two_digests() {
     let (rc, _) = bench.run(0x147, &[FIRST, FIRST], &[b"", b""], &params);
     assert_eq!(rc, Rc::SIZE.param(1));
 }
+
+#[test]
+fn a_key_without_a_name_gets_no_ticket() {
+    let mut bench = Bench::started();
+    let (key, response) = bench.create_primary(OWNER, ECC_SIGNING);
+    let digest = sized(&[7; 32]);
+    let ticket = [0x80, 0x24, 0x40, 0, 0, 7, 0, 0];
+    let signature = bench.ok_auth(0x15D, &[key], &[&digest[..], &[0, 0x10], &ticket].concat());
+    let params = [&digest[..], &signature[4..signature.len() - 5]].concat();
+    assert_eq!(bench.ok(0x177, &[key], &params)[2..6], OWNER.to_be_bytes());
+
+    let len = usize::from(u16::from_be_bytes([response[0], response[1]]));
+    let mut public = response[2..2 + len].to_vec();
+    public[3] = 0x10;
+    public[7] = 0x40;
+    let load = [&[0, 0], &sized(&public)[..], &OWNER.to_be_bytes()].concat();
+    bench.ok(0x167, &[], &load);
+    let verified = bench.ok(0x177, &[0x8000_0001], &params);
+    assert_eq!(verified, b"\x80\x22\x40\0\0\x07\0\0");
+}

@@ -154,7 +154,7 @@ fn full_test_repeats_every_test_one_a_step() {
             steps += 1;
         }
         // The command ends in the step of the last test.
-        assert_eq!(steps, Tests::all().iter().count());
+        assert_eq!(steps, bench.tpm.core.all_tests().iter().count());
         assert_eq!(state(&mut bench), (0, 0));
     }
 }

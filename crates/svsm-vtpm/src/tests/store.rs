@@ -55,3 +55,48 @@ fn foreign_image_is_refused_and_left_alone() {
     assert!(result.is_err());
     assert_eq!(*shelf.0.lock().unwrap(), Some(foreign));
 }
+
+#[test]
+fn the_largest_state_that_a_shutdown_saves_has_room() {
+    const PLATFORM: u32 = 0x4000_000C;
+    let shelf = Shelf::default();
+    let mut bench = Bench::prepared(&shelf, |tpm| tpm.set_timers(9));
+    bench.ok(0x144, &[], &[0, 0]);
+    let policy = [&[0, 64][..], &[7; 64], &[0, 0x0D]].concat();
+    for hierarchy in [OWNER, 0x4000_000A, 0x4000_000B, PLATFORM] {
+        bench.ok_auth(0x12E, &[hierarchy], &policy);
+    }
+    for timer in 0x4000_0110..0x4000_0118 {
+        bench.ok_auth(0x12E, &[timer], &policy);
+    }
+    let auth = [&[0, 64][..], &[b'x'; 64]].concat();
+    bench.ok_auth(0x183, &[20], &auth);
+    bench.ok_auth(0x12C, &[PLATFORM], &[&policy[..], &[0, 0, 0, 20]].concat());
+    // GetRandom is audited.
+    bench.ok_auth(0x140, &[OWNER], b"\0\x10\0\0\0\x01\0\0\x01\x7B\0\0\0\0");
+    bench.ok(0x17B, &[], &[0, 1]);
+    for hierarchy in [OWNER, 0x4000_000A, 0x4000_000B, PLATFORM] {
+        bench.ok_auth(0x129, &[hierarchy], &auth);
+    }
+    bench.ok(0x145, &[], &[0, 1]);
+    let mut bench = Bench::prepared(&shelf, |tpm| tpm.set_timers(9));
+    bench.ok(0x144, &[], &[0, 1]);
+    let policies = bench.ok(0x17A, &[], b"\0\0\0\x09\x40\0\x01\x17\0\0\0\x01");
+    assert_eq!(policies[15..], policy[2..66]);
+}
+
+#[test]
+fn a_state_without_timers_and_read_only_mode_is_read() {
+    let shelf = Shelf::default();
+    let mut bench = Bench::powered(&shelf);
+    bench.ok(0x144, &[], &[0, 0]);
+    let (_, key) = bench.create_primary(OWNER, ECC_STORAGE);
+    bench.ok_auth(0x1A0, &[0x4000_000C], &[1]);
+    bench.ok(0x145, &[], &[0, 1]);
+    // The format before ended where the two begin now.
+    shelf.0.lock().unwrap().as_mut().unwrap()[9] = 2;
+    let mut bench = Bench::powered(&shelf);
+    bench.ok(0x144, &[], &[0, 1]);
+    assert_eq!(bench.create_primary(OWNER, ECC_STORAGE).1, key);
+    assert_eq!(shelf.0.lock().unwrap().as_ref().unwrap()[8..10], [0, 3]);
+}

@@ -60,9 +60,6 @@ mod blob {
     pub(super) const SAVESTATE: u32 = 3;
 }
 
-/// A flag of INIT: the volatile state that was stored is not wanted.
-const DELETE_VOLATILE: u32 = 1;
-
 /// Commands and responses have this length at most, and no other limit can be set.
 const BUFFER: u32 = 4096;
 /// Which facts GET_INFO may be asked for: the specification.
@@ -164,12 +161,8 @@ impl Service {
                 bytes: CAPABILITIES.to_be_bytes().to_vec(),
                 after: After::Request,
             },
-            command::INIT => {
-                if u32_at(parameters, 0).is_some_and(|flags| flags & DELETE_VOLATILE != 0) {
-                    machine.drop_pending();
-                }
-                done(machine.reset().is_ok())
-            }
+            // Its flag asks to delete the volatile state once the TPM went on with it, which happens anyway.
+            command::INIT => done(machine.reset().is_ok()),
             command::STOP => done(machine.set_power(false).is_ok()),
             command::SHUTDOWN => Answer {
                 after: After::Exit,

@@ -4,6 +4,7 @@ use crate::{
     alg::{Alg, Curve},
     command::{context::BLOB_MAX, hash_hmac::BUFFER_MAX},
     handle::{Handle, HandleKind},
+    object::store::{CLASSIC_MAX, CONTENT_MAX},
     state::{
         Core,
         clock::UPDATE_MS,
@@ -32,7 +33,7 @@ fn count(n: usize) -> u32 {
 
 /// Properties from one on, with their values, in ascending order.
 pub(super) fn all(core: &Core<'_>, from: u32) -> impl Iterator<Item = (u32, u32)> {
-    let fixed = (FIXED..FIXED + 0x2F).filter_map(move |p| Some((p, fixed(core, p - FIXED)?)));
+    let fixed = (FIXED..FIXED + 0x32).filter_map(move |p| Some((p, fixed(core, p - FIXED)?)));
     let variable = (VARIABLE..VARIABLE + 0x15).map(move |p| (p, variable(core, p - VARIABLE)));
     fixed
         .chain(variable)
@@ -79,7 +80,8 @@ fn fixed(core: &Core<'_>, property: u32) -> Option<u32> {
         0x1E => count(core.command_max),
         0x1F => count(core.response_max),
         0x20 => 64,
-        0x21 | 0x22 => count(BLOB_MAX),
+        0x21 | 0x22 if core.has_lattices() => count(BLOB_MAX),
+        0x21 | 0x22 => count(BLOB_MAX - CONTENT_MAX + CLASSIC_MAX),
         // PC Client, revision 1.05.
         0x23 => 1,
         0x24 => 0,
@@ -87,11 +89,18 @@ fn fixed(core: &Core<'_>, property: u32) -> Option<u32> {
         0x26 => 0,
         0x27 => 0,
         0x28 => 128,
-        0x29 | 0x2A => count(table::COMMANDS.len()),
+        0x29 | 0x2A => count(
+            table::COMMANDS
+                .iter()
+                .filter(|c| core.offers(c.code))
+                .count(),
+        ),
         0x2B => 0,
         0x2C => count(BUFFER_MAX),
         0x2D => 0,
         0x2E => 1024,
+        // TPM_PT_ML_PARAMETER_SETS, of version 1.85.
+        0x31 => return core.parameter_sets(),
         _ => return None,
     })
 }
@@ -113,6 +122,7 @@ fn variable(core: &Core<'_>, property: u32) -> u32 {
                 | bit(core.clear.sh_enable, 1)
                 | bit(core.clear.eh_enable, 2)
                 | bit(core.clear.ph_enable_nv, 3)
+                | bit(core.read_only, 4)
                 | bit(Orderly::from_u8(permanent.orderly) != Orderly::None, 31)
         }
         0x02 => count(core.nv.count(HandleKind::Nv)),
@@ -125,6 +135,7 @@ fn variable(core: &Core<'_>, property: u32) -> u32 {
         0x06 => count(core.sessions.count(|a| a == Active::Free)),
         0x07 => count(core.objects.capacity() - core.objects.handles().count()),
         0x08 => count(core.nv.count(HandleKind::Persistent)),
+        0x09 if core.has_lattices() => count(core.nv.free() / CONTENT_MAX),
         0x09 => count(core.nv.free() / PERSISTENT_LEN),
         0x0A => count(counters(core)),
         0x0B => count(core.nv.free() / COUNTER_LEN),

@@ -45,6 +45,7 @@ pub(crate) fn global_write_lock(core: &mut Core<'_>, call: &mut Call<'_>) -> Res
 pub(crate) fn read_lock(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     call.end()?;
     let mut index = core.nv_index(call)?;
+    core.nv_check_read_only(&index)?;
     match core.nv_read_checks(call.handle_at(0), &index) {
         Err(Rc::NV_LOCKED) => return Ok(()),
         // What was never written can be locked, too.

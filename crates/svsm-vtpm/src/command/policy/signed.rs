@@ -4,6 +4,7 @@ use super::{Bound, Call, alg_of, bind};
 use crate::{
     alg::HashAlg,
     bytes::Bytes,
+    command::signing::Verified,
     crypto::Digest,
     handle::Handle,
     rc::{About, Rc, Stop, ensure},
@@ -194,6 +195,9 @@ pub(crate) fn secret(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     let assertion = Assertion::read(call)?;
     call.end()?;
     let entity = call.entity(0);
+    // The use of a PIN is counted.
+    let counted = |core: &Core<'_>| core.index(entity.handle).is_some_and(|i| i.public.is_pin());
+    ensure(!(core.read_only && counted(core)), Rc::READ_ONLY)?;
     let timeout = assertion.check(core, call, 1)?;
     let name = core.name_of(entity);
     assertion.apply(
@@ -273,7 +277,7 @@ pub(crate) fn authorize(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), 
     let approved: Digest = call.param()?;
     let reference: Digest = call.param()?;
     let name: Name = call.param()?;
-    let ticket = call.param_with(|r| Ticket::read(r, &[Tag::VERIFIED]))?;
+    let ticket = call.param_with(|r| Verified::read(core, r))?;
     call.end()?;
     let name_alg = Reader::new(name.as_slice()).read::<HashAlg>();
     let hash = name_alg.map_err(|_| Rc::HASH.param(3))?;
@@ -283,16 +287,9 @@ pub(crate) fn authorize(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), 
     let session = core.policy_session(call, 0)?;
     if !session.is_trial() {
         ensure(session.policy_digest == approved, Rc::VALUE.param(1))?;
-        let digest = core
-            .crypto
-            .hash(hash, &[approved.as_slice(), reference.as_slice()]);
-        let expected = crate::command::signing::verified_ticket(
-            core,
-            ticket.hierarchy,
-            &digest,
-            name.as_slice(),
-        );
-        ensure(expected == ticket.digest, Rc::VALUE.param(4))?;
+        let parts = [approved.as_slice(), reference.as_slice()];
+        let proven = ticket.proves(core, parts, hash, name.as_slice());
+        ensure(proven, Rc::VALUE.param(4))?;
     }
     let handle = call.handle_at(0);
     core.sessions.need(handle)?.policy_digest = Digest::zeroed(session_alg.digest_len());

@@ -146,7 +146,7 @@ pub(crate) fn counter_timer(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     Ok(core.extend_policy(call.handle_at(0), call.command.code, &[hash.as_slice()])?)
 }
 
-/// TPM2_PolicyCapability (version 1.83, clause 23.24).
+/// TPM2_PolicyCapability (version 1.83, clause 23.23).
 pub(crate) fn capability(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let operand: Digest = call.param()?;
     let offset: u16 = call.param()?;
@@ -158,7 +158,11 @@ pub(crate) fn capability(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(),
     let (alg, trial) = (session.auth_hash, session.is_trial());
     if !trial {
         // Not those whose property says nothing, and that say nothing here.
-        ensure(matches!(capability, 0..=4 | 6..=9), Rc::VALUE.param(4))?;
+        let timers = core.timers.count > 0;
+        ensure(
+            matches!(capability, 0..=4 | 6..=9) || timers && capability == 0xA,
+            Rc::VALUE.param(4),
+        )?;
         let mut buffer = [0; ITEM_MAX];
         let len = one(core, capability, property, 5, &mut buffer)?;
         let data = buffer.get(..len).unwrap_or_default();

@@ -84,7 +84,8 @@ pub(super) fn check(
             .has(NvAttributes::WRITTEN);
         ensure(is == written, Rc::POLICY_FAIL)?;
     }
-    ensure(!state.presence_needed || core.physical_presence, Rc::PP)
+    ensure(!state.presence_needed || core.physical_presence, Rc::PP)?;
+    ensure(!state.channel_needed, Rc::CHANNEL)
 }
 
 fn check_locality(allowed: u8, locality: u8) -> Result<(), Rc> {
