@@ -207,6 +207,12 @@ impl Registers {
     }
 }
 
+impl FromIterator<(String, u64)> for Registers {
+    fn from_iter<I: IntoIterator<Item = (String, u64)>>(registers: I) -> Self {
+        Self(registers.into_iter().collect())
+    }
+}
+
 impl Serialize for Registers {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // As text: many JSON readers keep only 53 bits of a number.

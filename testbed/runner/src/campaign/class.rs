@@ -1,7 +1,7 @@
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
-use svsm_sim::fault::{Class as Subject, Expected};
+use svsm_sim::fault::{Class as Subject, Expected, Fault};
 
 use crate::verdict::Crash;
 use crate::{Outcome, Verdict};
@@ -17,8 +17,8 @@ pub enum Class {
     Refused,
     /// The firmware asked to be ended, with a reason.
     Terminated,
-    /// The hardware, or the host itself, stopped it: an access to a page that a lie had left with another owner, or the
-    /// reset that was the lie. Nothing wrong was used.
+    /// The hardware, or the host itself, stopped it: an access to a page that a lie had left with another owner, the
+    /// reset that was the lie, or an NMI before there was a handler for one. Nothing wrong was used.
     Stopped,
     /// It panicked: with a reason, but not in the way in which it should end.
     Panicked,
@@ -103,7 +103,10 @@ pub fn judge(outcome: &Outcome) -> (Class, bool) {
         let of_pages = matches!(fault.class(), Subject::PageState | Subject::Memory);
         of_pages && fault.expected() != Expected::Tolerated
     });
-    let reset = faults().any(|fault| fault == svsm_sim::fault::Fault::Reset);
+    let reset = faults().any(|fault| fault == Fault::Reset);
+    if faults().any(|fault| fault == Fault::StrayNmi) && has_no_handlers(&outcome.verdict) {
+        return (Class::Stopped, true);
+    }
     let class = match &outcome.verdict {
         Verdict::Passed => Class::Correct,
         Verdict::Failed { .. } | Verdict::Unmet { .. } | Verdict::NoVerdict => Class::Refused,
@@ -123,9 +126,30 @@ pub fn judge(outcome: &Outcome) -> (Class, bool) {
     (class, class.may_come_of(worst))
 }
 
+/// Whether it ended in a triple fault before there was a table of handlers: an NMI there is nothing that any code could bear.
+fn has_no_handlers(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Crashed { how: Crash::Shutdown, registers, .. }
+        if registers.value("idtr.base") == Some(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_nmi_before_there_are_handlers_is_nobodys_fault() {
+        let crash = |how, base: u64| Verdict::Crashed {
+            how,
+            cpu: Some(0),
+            registers: [("idtr.base".to_owned(), base)].into_iter().collect(),
+            reason: None,
+            at: None,
+        };
+        assert!(has_no_handlers(&crash(Crash::Shutdown, 0)));
+        assert!(!has_no_handlers(&crash(Crash::Shutdown, 0x1000)));
+        assert!(!has_no_handlers(&crash(Crash::Reset, 0)));
+        assert!(!has_no_handlers(&Verdict::Passed));
+    }
 
     #[test]
     fn what_may_come_follows_from_the_lies() {
