@@ -18,6 +18,7 @@ pub mod shared; // what the CPUs share
 mod storm; // exceptions at every instruction
 pub mod vmgexit; // what the guest asks of the host
 pub mod vmsa; // save areas
+mod walk; // names that only walks may use
 
 use self::fault::{Answer, Attempt};
 use self::instruction::CR0_PG;
@@ -25,6 +26,7 @@ use self::nested::Mode;
 use self::ownership::Operands;
 use self::shared::{ASID, Ownership, Shared, read_area, write_area};
 use self::storm::Storm;
+use self::walk::Walk;
 use crate::addr::{Address, Gpa};
 use crate::board::{Board, Mail};
 use crate::deliver;
@@ -91,14 +93,9 @@ pub struct Snp<'s, 'm, M> {
     storm: Option<Storm>,
     /// What the last exit was about.
     about: About,
-    /// Names for private memory that are in the nested tables only while the CPU walks the guest's tables: until the next exit
-    /// that is not of the walk.
-    walk: [Option<(Vmpl, u64)>; WALK],
+    /// Names that the nested tables have until the next exit that is not of a walk.
+    walk: Walk,
 }
-
-/// More than one instruction can need at the same time: three tables and a page of code for each of the addresses that it, its
-/// operands and the delivery of an exception touch.
-const WALK: usize = 32;
 
 /// What an exit was about, for who looks on.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +136,7 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
             in_use: false,
             storm: None,
             about: About::Nothing,
-            walk: [None; WALK],
+            walk: Walk::new(),
         }
     }
 
@@ -330,7 +327,11 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
                     .tree(loaded.level, mode, pool, memory)
                     .and_then(|tree| nested::map(tree, raw, home, size, flags, pool, memory));
                 drop(owned);
-                if once && self.remember_walk(loaded.level, raw).is_err() {
+                let once = once.then(|| {
+                    self.walk
+                        .note(loaded.level, raw, self.shared, &mut self.memory)
+                });
+                if let Some(Err(_)) = once {
                     return Next::End(Ending::Internal(Internal::Memory));
                 }
                 match mapped {
@@ -363,32 +364,6 @@ impl<'s, 'm, M: HostMemory> Snp<'s, 'm, M> {
             }),
             Answer::Nothing => Next::End(Ending::BadAccess { gpa, code }),
         }
-    }
-
-    /// Notes a name that only a walk may use.
-    fn remember_walk(&mut self, level: Vmpl, raw: u64) -> Result<(), MapError> {
-        if self.walk.iter().all(Option::is_some) {
-            self.forget_walk()?;
-        }
-        if let Some(slot) = self.walk.iter_mut().find(|slot| slot.is_none()) {
-            *slot = Some((level, raw));
-        }
-        Ok(())
-    }
-
-    /// Takes the names away again that only walks may use.
-    fn forget_walk(&mut self) -> Result<(), MapError> {
-        if self.walk.iter().all(Option::is_none) {
-            return Ok(());
-        }
-        let mut owned = self.shared.state.lock();
-        let Ownership { nested, pool, .. } = &mut *owned;
-        for (level, raw) in self.walk.iter_mut().filter_map(Option::take) {
-            let memory = &mut self.memory;
-            let tree = nested.tree(level, Mode::Paged, pool, memory)?;
-            tree.clear(raw, 0, memory)?;
-        }
-        Ok(())
     }
 
     /// Makes all other CPUs leave their guests, so that none has a translation from before.
@@ -590,7 +565,7 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
     ) -> Next {
         // A walk that goes on needs all of its tables at the same time.
         let walks = matches!(exit, Exit::NestedFault { code, .. } if fault::is_forced(code));
-        if !walks && self.forget_walk().is_err() {
+        if !walks && self.walk.forget(self.shared, &mut self.memory).is_err() {
             return Next::End(Ending::Internal(Internal::Memory));
         }
         vcpu.deliver_again();

@@ -16,7 +16,7 @@ use crate::board::{Board, State};
 use crate::cmdline::{Options, Platform, Trace};
 use crate::debug::{Debugger, Seat as DebugSeat};
 use crate::devices;
-use crate::dma::{self, Reach, Remapping, Unit, UnitError, Watch};
+use crate::dma::{self, Reach, Remapping, Unit, Watch};
 use crate::ending::Ending;
 use crate::fw_cfg::FwCfg;
 use crate::layout::Layout;
@@ -25,7 +25,7 @@ use crate::loader::{Context, Facts, File, LoadError, NoLaunch, Plan, Reason};
 use crate::lock::Lock;
 use crate::memory::{Guest, GuestMap};
 use crate::native::Native;
-use crate::paging::{Flags, Levels, MapError, Tables};
+use crate::paging::{Flags, Levels, Tables};
 use crate::permission::{IO_BYTES, IoPermissions, MSR_BYTES, MsrPermissions};
 use crate::personality::Personality;
 use crate::phys::Memory;
@@ -41,6 +41,10 @@ use crate::vmcb::Vmcb;
 use core::fmt;
 use svsm_sim::launch::Measurement;
 use svsm_sim::rmp::{Entry, Vmpl};
+
+mod error; // why it does not get there
+
+pub(super) use error::BootError;
 
 const CR4_LA57: u64 = 1 << 12;
 /// Each CPU's stack has a slot of this size here, with an unmapped page at its start.
@@ -78,60 +82,6 @@ impl Site {
         vmcb.control.asid = 1;
         vmcb.control.nested = 1;
         vmcb.control.nested_cr3 = self.nested.as_u64();
-    }
-}
-
-/// Why L0 does not get as far as its guest.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum BootError {
-    /// Not started by PVH.
-    StartInfo,
-    /// The command line is too long or no text.
-    CommandLine,
-    /// A feature that the CPU lacks.
-    Lacks(&'static str),
-    /// No image file was given.
-    NoImage,
-    /// L0's part of memory is too small, or something lies where it is not mapped.
-    Memory,
-    /// A CPU that was started does not answer.
-    CpuSilent(u32),
-    /// A debugger takes a CPU of its own.
-    NoCpuForDebugger,
-    /// The image wants a virtual top of memory that is no power of two.
-    Boundary,
-    /// Page tables.
-    Map(MapError),
-    /// What stands between devices and memory.
-    Unit(UnitError),
-}
-
-impl fmt::Display for BootError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::StartInfo => f.write_str("not started by the PVH protocol"),
-            Self::CommandLine => f.write_str("the command line is too long, or no text"),
-            Self::Lacks(what) => write!(f, "the CPU lacks {what}"),
-            Self::NoImage => f.write_str("no image was given (-initrd)"),
-            Self::Memory => f.write_str("L0's part of memory is too small"),
-            Self::CpuSilent(id) => write!(f, "the CPU with APIC id {id} does not start"),
-            Self::NoCpuForDebugger => f.write_str("a debugger takes one more CPU (-smp)"),
-            Self::Boundary => f.write_str("the virtual top of memory is no power of two"),
-            Self::Map(error) => error.fmt(f),
-            Self::Unit(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<UnitError> for BootError {
-    fn from(error: UnitError) -> Self {
-        Self::Unit(error)
-    }
-}
-
-impl From<MapError> for BootError {
-    fn from(error: MapError) -> Self {
-        Self::Map(error)
     }
 }
 
