@@ -8,6 +8,7 @@ mod memory; // what it has, and how we reach it
 use alloc::vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use svsm_guest::files::{FIRMWARE, KERNEL};
 use svsm_guest::firmware::Firmware;
 use svsm_platform::addr::{Gpa, GpaRange};
 use svsm_platform::claim::Claim;
@@ -33,14 +34,6 @@ use crate::machine::{self, snp};
 use crate::user::endpoint;
 use crate::{areas, evidence, smp, user};
 use memory::{MAX_REGIONS, Machine, Map};
-
-/// What the files of a guest are called in the archive.
-const KERNEL: &str = "guest.kernel";
-const INITRD: &str = "guest.initrd";
-const COMMAND_LINE: &str = "guest.command-line";
-const FIRMWARE: &str = "guest.firmware";
-/// If it is there, a kernel gets the host's ACPI tables.
-const ACPI: &str = "guest.acpi";
 
 /// What the guest is made of.
 struct Facts {

@@ -10,6 +10,7 @@ extern crate std;
 pub mod acpi; // tables of the machine
 mod dsdt; // what of them is a program
 mod error;
+pub mod files; // what they are called in an image
 pub mod firmware; // or firmware, which starts by itself
 pub mod fw_cfg; // files that the host has
 pub mod kernel; // a Linux kernel

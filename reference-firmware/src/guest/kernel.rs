@@ -3,6 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use svsm_guest::files::{ACPI, COMMAND_LINE, INITRD};
 use svsm_guest::fw_cfg::{self, FwCfg};
 use svsm_guest::kernel::Kernel;
 use svsm_guest::layout::{Acpi, Guest as Plan, Layout, Protection, Start};
@@ -15,7 +16,7 @@ use svsm_platform::snp::vmsa::{LongMode, Segment, Vmsa};
 
 use super::launch::{Secrets, loaded_pages, write, write_cpuid};
 use super::memory::Machine;
-use super::{ACPI, COMMAND_LINE, Facts, Failure, INITRD};
+use super::{Facts, Failure};
 use crate::machine::{self, HostError, snp};
 use crate::{smp, user};
 

@@ -3,6 +3,7 @@
 
 use alloc::boxed::Box;
 
+use svsm_guest::files::{FIRMWARE, KERNEL};
 use svsm_platform::addr::{Gpa, GpaRange, PageSize};
 use svsm_platform::snp::VcpuOrder;
 use svsm_platform::snp::secrets::{SecretsPage, Svsm};
@@ -12,7 +13,7 @@ use svsm_protocol::seam::{GuestMemory, Unreachable};
 use svsm_stage2::region::Area;
 
 use super::memory::Machine;
-use super::{FIRMWARE, Facts, Failure, KERNEL, firmware, kernel};
+use super::{Facts, Failure, firmware, kernel};
 use crate::machine::snp;
 use crate::{areas, memory, smp, user};
 

@@ -4,6 +4,7 @@ use core::ops::Range;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use svsm_guest::files;
 use svsm_guest::firmware::Firmware;
 use svsm_stage2::layout;
 
@@ -34,13 +35,6 @@ pub(crate) struct Files {
     guest: Vec<(&'static str, File)>,
 }
 
-// What the SVSM calls the files of its guest.
-const GUEST_KERNEL: &str = "guest.kernel";
-const GUEST_INITRD: &str = "guest.initrd";
-const GUEST_COMMAND_LINE: &str = "guest.command-line";
-const GUEST_FIRMWARE: &str = "guest.firmware";
-const GUEST_ACPI: &str = "guest.acpi";
-
 impl Files {
     pub(super) fn read(
         manifest: &Manifest,
@@ -70,7 +64,7 @@ impl Files {
 
     /// Where the guest's firmware wants to be, if it starts with firmware: an address and bytes.
     pub(super) fn guest_memory(&self, manifest: &Manifest) -> Result<Option<(u64, u64)>> {
-        let is_firmware = |(name, _): &&(&str, File)| *name == GUEST_FIRMWARE;
+        let is_firmware = |(name, _): &&(&str, File)| *name == files::FIRMWARE;
         let Some((_, file)) = self.guest.iter().find(is_firmware) else {
             return Ok(None);
         };
@@ -95,9 +89,9 @@ fn guest_files(
 ) -> Result<Vec<(&'static str, File)>> {
     let mut files = Vec::new();
     for (name, path) in [
-        (GUEST_KERNEL, &guest.kernel),
-        (GUEST_INITRD, &guest.initrd),
-        (GUEST_FIRMWARE, &guest.firmware),
+        (files::KERNEL, &guest.kernel),
+        (files::INITRD, &guest.initrd),
+        (files::FIRMWARE, &guest.firmware),
     ] {
         if let Some(path) = path {
             files.push((name, read(path)?));
@@ -110,13 +104,13 @@ fn guest_files(
         path: PathBuf::new(),
         bytes: guest.command_line.clone().into_bytes(),
     };
-    files.push((GUEST_COMMAND_LINE, command_line));
+    files.push((files::COMMAND_LINE, command_line));
     if guest.acpi == AcpiTables::Host {
         let host = File {
             path: PathBuf::new(),
             bytes: b"host".to_vec(),
         };
-        files.push((GUEST_ACPI, host));
+        files.push((files::ACPI, host));
     }
     Ok(files)
 }

@@ -3,6 +3,8 @@
 use core::fmt;
 use std::collections::BTreeSet;
 
+use svsm_guest::files;
+
 use super::{AcpiTables, Manifest, Platform, Size};
 use crate::PAGE_BYTES;
 use crate::error::{Error, Result};
@@ -298,7 +300,7 @@ impl Manifest {
             }
             // `Manifest::replace_elf` names the two other programs by these words.
             // The guest's files have names of their own.
-            if name == "svsm" || name == "stage2" || name.starts_with("guest.") {
+            if name == "svsm" || name == "stage2" || name.starts_with(files::PREFIX) {
                 return Err(at(key, ManifestFault::ReservedName { name: name.clone() }));
             }
             if !seen.insert(name) {
