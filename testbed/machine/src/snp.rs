@@ -37,7 +37,6 @@ use crate::liar::{Effect, Liar};
 use crate::lock::Lock;
 use crate::memory::Guest;
 use crate::opcode::{self, Instruction};
-use crate::paging::MapError;
 use crate::permission::{IoPermissions, MsrPermissions};
 use crate::personality::{Hardware, Next, Personality};
 use crate::phys::HostMemory;
