@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use svsm_sim::fault::{Class as Subject, Expected, Fault};
 
 use crate::verdict::Crash;
-use crate::{Outcome, Verdict};
+use crate::{FaultEvent, Outcome, Verdict};
 
 /// What came of a run against a host that lies.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -67,6 +67,8 @@ impl Class {
     }
 
     /// Whether a run may end so if this was the worst that had to be expected of the lies that were told; `None`: no lie was.
+    ///
+    /// A CPU that an NMI stopped before there were handlers may always do so: [`judge`] says that.
     #[must_use]
     pub const fn may_come_of(self, worst: Option<Expected>) -> bool {
         match self {
@@ -86,7 +88,8 @@ impl fmt::Display for Class {
     }
 }
 
-/// What came of a run, and whether that may be after the lies that were told.
+/// What came of a run, and whether that may be after the lies that were told: [`Class::may_come_of`] says so, but for an NMI
+/// that came before there was a handler. That lie must be tolerated, and where it cannot be, the run stopped rightly.
 #[must_use]
 pub fn judge(outcome: &Outcome) -> (Class, bool) {
     let told = || outcome.faults.iter().filter(|told| told.had_effect());
@@ -104,7 +107,7 @@ pub fn judge(outcome: &Outcome) -> (Class, bool) {
         of_pages && fault.expected() != Expected::Tolerated
     });
     let reset = faults().any(|fault| fault == Fault::Reset);
-    if faults().any(|fault| fault == Fault::StrayNmi) && has_no_handlers(&outcome.verdict) {
+    if came_before_handlers(told(), &outcome.verdict) {
         return (Class::Stopped, true);
     }
     let class = match &outcome.verdict {
@@ -126,29 +129,110 @@ pub fn judge(outcome: &Outcome) -> (Class, bool) {
     (class, class.may_come_of(worst))
 }
 
-/// Whether it ended in a triple fault before there was a table of handlers: an NMI there is nothing that any code could bear.
-fn has_no_handlers(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Crashed { how: Crash::Shutdown, registers, .. }
-        if registers.value("idtr.base") == Some(0))
+/// Whether a triple fault is that of a CPU without a table of handlers, at the very instruction before which it was sent an NMI:
+/// that is nothing that any code could bear. What other CPUs were told meanwhile cannot have done it.
+fn came_before_handlers<'a>(
+    told: impl DoubleEndedIterator<Item = &'a FaultEvent>,
+    verdict: &Verdict,
+) -> bool {
+    let Verdict::Crashed {
+        how: Crash::Shutdown,
+        cpu: Some(cpu),
+        registers,
+        ..
+    } = verdict
+    else {
+        return false;
+    };
+    let Some(lie) = told.rev().find(|lie| lie.cpu == *cpu) else {
+        return false;
+    };
+    let rip = lie.rip.strip_prefix("0x");
+    let rip = rip.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    lie.fault() == Some(Fault::StrayNmi)
+        && rip.is_some()
+        && registers.value("rip") == rip
+        && registers.value("idtr.base") == Some(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_nmi_before_there_are_handlers_is_nobodys_fault() {
-        let crash = |how, base: u64| Verdict::Crashed {
+    /// A triple fault on CPU 1.
+    fn crash(how: Crash, rip: u64, table: u64) -> Verdict {
+        let registers = [("rip", rip), ("idtr.base", table)];
+        Verdict::Crashed {
             how,
-            cpu: Some(0),
-            registers: [("idtr.base".to_owned(), base)].into_iter().collect(),
+            cpu: Some(1),
+            registers: registers
+                .map(|(name, value)| (name.to_owned(), value))
+                .into_iter()
+                .collect(),
             reason: None,
             at: None,
-        };
-        assert!(has_no_handlers(&crash(Crash::Shutdown, 0)));
-        assert!(!has_no_handlers(&crash(Crash::Shutdown, 0x1000)));
-        assert!(!has_no_handlers(&crash(Crash::Reset, 0)));
-        assert!(!has_no_handlers(&Verdict::Passed));
+        }
+    }
+
+    fn lie(name: &str, cpu: u64, rip: &str, effect: &str) -> FaultEvent {
+        FaultEvent {
+            number: 1,
+            name: name.to_owned(),
+            script: format!("{name}@1"),
+            effect: effect.to_owned(),
+            cpu,
+            vmpl: None,
+            rip: rip.to_owned(),
+        }
+    }
+
+    fn judged(verdict: Verdict, faults: Vec<FaultEvent>) -> (Class, bool) {
+        judge(&Outcome {
+            verdict,
+            faults,
+            ..Outcome::for_tests()
+        })
+    }
+
+    #[test]
+    fn an_nmi_before_there_are_handlers_is_nobodys_fault() {
+        let nmi = || lie("stray-nmi", 1, "0x8000", "done");
+        let shutdown = || crash(Crash::Shutdown, 0x8000, 0);
+        let stopped = (Class::Stopped, true);
+        assert_eq!(judged(shutdown(), vec![nmi()]), stopped);
+        let earlier = lie("lying-cpuid", 0, "0x9000", "done");
+        assert_eq!(judged(shutdown(), vec![earlier, nmi()]), stopped);
+        // What did nothing is as if it had not been.
+        let void = lie("remap", 1, "0x8000", "nothing: it takes SEV-SNP");
+        assert_eq!(judged(shutdown(), vec![nmi(), void]), stopped);
+        let other = lie("lying-cpuid", 0, "0x9000", "done");
+        assert_eq!(judged(shutdown(), vec![nmi(), other]), stopped);
+    }
+
+    #[test]
+    fn a_triple_fault_for_another_reason_stays_a_crash() {
+        let nmi = || lie("stray-nmi", 1, "0x8000", "done");
+        let shutdown = || crash(Crash::Shutdown, 0x8000, 0);
+        let crashed = (Class::Crash, false);
+        // There was none, it did nothing, or another lie came later.
+        assert_eq!(judged(shutdown(), vec![]), crashed);
+        let void = lie("stray-nmi", 1, "0x8000", "nothing: it has no NMIs");
+        assert_eq!(judged(shutdown(), vec![void]), crashed);
+        let later = lie("lying-cpuid", 1, "0x8000", "done");
+        assert_eq!(judged(shutdown(), vec![nmi(), later]), crashed);
+        // It came to another CPU, or this one went on from there.
+        let elsewhere = lie("stray-nmi", 0, "0x8000", "done");
+        assert_eq!(judged(shutdown(), vec![elsewhere]), crashed);
+        let long_ago = lie("stray-nmi", 1, "0x7ff0", "done");
+        assert_eq!(judged(shutdown(), vec![long_ago]), crashed);
+        let nowhere = lie("stray-nmi", 1, "?", "done");
+        assert_eq!(judged(shutdown(), vec![nowhere]), crashed);
+        // There are handlers, or it ended otherwise.
+        assert_eq!(
+            judged(crash(Crash::Shutdown, 0x8000, 0x1000), vec![nmi()]),
+            crashed
+        );
+        assert_eq!(judged(crash(Crash::Reset, 0x8000, 0), vec![nmi()]), crashed);
     }
 
     #[test]
