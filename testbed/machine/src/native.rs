@@ -9,6 +9,8 @@
 mod lie; // what becomes of an answer
 mod transfer; // what a device would write past all checks
 
+pub use transfer::Transfers;
+
 use crate::board::{Board, Mail};
 use crate::devices;
 use crate::ending::{Ending, Internal, Unsupported};
@@ -42,20 +44,24 @@ const CR0_PG: u64 = 1 << 31;
 #[derive(Debug)]
 pub struct Native<'s, M> {
     liar: &'s Lock<Liar>,
+    transfers: &'s Lock<Transfers>,
     map: &'s GuestMap,
     memory: M,
-    /// The upper half of the address of a transfer that this CPU is about to ask for.
-    transfer_high: u32,
 }
 
 impl<'s, M: HostMemory> Native<'s, M> {
-    /// A guest with this memory, and a host that lies as `liar` says.
-    pub const fn new(liar: &'s Lock<Liar>, map: &'s GuestMap, memory: M) -> Self {
+    /// A guest with this memory, and a host that lies as `liar` says. Its CPUs have one `transfers`.
+    pub const fn new(
+        liar: &'s Lock<Liar>,
+        transfers: &'s Lock<Transfers>,
+        map: &'s GuestMap,
+        memory: M,
+    ) -> Self {
         Self {
             liar,
+            transfers,
             map,
             memory,
-            transfer_high: 0,
         }
     }
 }

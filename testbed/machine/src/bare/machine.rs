@@ -24,7 +24,7 @@ use crate::liar::Liar;
 use crate::loader::{Context, Facts, File, LoadError, NoLaunch, Plan, Reason};
 use crate::lock::Lock;
 use crate::memory::{Guest, GuestMap};
-use crate::native::Native;
+use crate::native::{Native, Transfers};
 use crate::paging::{Flags, Levels, Tables};
 use crate::permission::{IO_BYTES, IoPermissions, MSR_BYTES, MsrPermissions};
 use crate::personality::Personality;
@@ -61,6 +61,8 @@ pub(super) struct Site {
     pub(super) snp: Option<Shared<'static>>,
     /// Which lies the host tells.
     pub(super) liar: Lock<Liar>,
+    /// What a native guest's CPUs share of the firmware configuration device.
+    pub(super) transfers: Lock<Transfers>,
     /// Which exits are reported.
     pub(super) trace: Trace,
     /// Whether pages are reported at the end.
@@ -470,6 +472,7 @@ fn site(
         map,
         snp,
         liar: Lock::new(options.liar()),
+        transfers: Lock::new(Transfers::new()),
         trace: options.trace,
         rmp: options.rmp,
         dma: unit.map(Watch::new),

@@ -40,7 +40,7 @@ pub(super) fn run(site: &'static Site, index: usize, cpu: Cpu, context: Option<&
         None => {
             // SAFETY: the map is in place, and it is used for guest memory only.
             let memory = unsafe { DirectMap::new() };
-            let native = Native::new(&site.liar, &site.map, memory);
+            let native = Native::new(&site.liar, &site.transfers, &site.map, memory);
             run_as(native, site, index, cpu, context)
         }
         Some(shared) => {

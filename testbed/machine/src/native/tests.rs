@@ -47,7 +47,8 @@ impl Setup {
         vcpu.vmcb.save.rip = 0x100;
         f(&mut vcpu);
         let liar = Lock::new(Liar::honest());
-        let mut native = Native::new(&liar, &self.map, Ram::new(0));
+        let transfers = Lock::new(Transfers::new());
+        let mut native = Native::new(&liar, &transfers, &self.map, Ram::new(0));
         let next = native.exit(exit, &mut vcpu, 0, &self.board, &mut self.fake);
         (next, vcpu)
     }
@@ -221,17 +222,34 @@ fn other_writes_reach_the_device_and_l0s_own_do_not() {
     assert_eq!((vcpu.rax(), vcpu.vmcb.save.rip), (0xff, 0x101));
 }
 
+/// A write to a port by a guest's CPU.
+fn write<M: HostMemory>(native: &mut Native<'_, M>, setup: &mut Setup, port: u16, value: u32) {
+    let io = Io {
+        port,
+        size: 4,
+        input: false,
+        string: false,
+        next_rip: 0x102,
+    };
+    let mut vcpu = Vcpu::new(&mut setup.vmcb);
+    vcpu.vmcb.save.rax = u64::from(value);
+    let next = native.exit(Exit::Io(io), &mut vcpu, 0, &setup.board, &mut setup.fake);
+    assert_eq!((next, vcpu.vmcb.save.rip), (Next::Resume, 0x102));
+}
+
+/// Selects item 5 and reads so many bytes of it, or does something else, at this address.
+fn order(control: u8, bytes: u32, to: u64) -> Vec<u8> {
+    let mut order = vec![0, 5, 0, control];
+    order.extend(bytes.to_be_bytes());
+    order.extend(to.to_be_bytes());
+    order
+}
+
 #[test]
 fn the_configuration_device_writes_to_the_guests_memory_alone() {
     const DONE: [u8; 4] = [0; 4];
     const FAILED: [u8; 4] = [0, 0, 0, 1];
     let map = map();
-    // Select item 5, read four bytes; or write them; to this address.
-    let order = |control: u8, to: u64| {
-        let mut order = vec![0, 5, 0, control, 0, 0, 0, 4];
-        order.extend(to.to_be_bytes());
-        order
-    };
     for (control, to, end, brought) in [
         (8 | 2, 0x2000, DONE, [0x78; 4]),
         // The guest's last bytes are followed by L0's memory.
@@ -241,31 +259,92 @@ fn the_configuration_device_writes_to_the_guests_memory_alone() {
         (8 | 16, 0x2000, FAILED, [0xcc; 4]),
         (8 | 4, 0x2000, DONE, [0xcc; 4]),
     ] {
-        let liar = Lock::new(Liar::honest());
-        let mut native = Native::new(&liar, &map, Ram::new(33 << 20));
-        native.memory.0[0x1000..0x1010].copy_from_slice(&order(control, to));
+        let (liar, transfers) = (Lock::new(Liar::honest()), Lock::new(Transfers::new()));
+        let mut native = Native::new(&liar, &transfers, &map, Ram::new(33 << 20));
+        native.memory.0[0x1000..0x1010].copy_from_slice(&order(control, 4, to));
         let mut setup = Setup::new();
-        let mut vcpu = Vcpu::new(&mut setup.vmcb);
         for (port, half) in [(0x514, 0_u32), (0x518, 0x1000)] {
-            let io = Io {
-                port,
-                size: 4,
-                input: false,
-                string: false,
-                next_rip: 0x102,
-            };
-            vcpu.vmcb.save.rax = u64::from(half.swap_bytes());
-            let next = native.exit(Exit::Io(io), &mut vcpu, 0, &setup.board, &mut setup.fake);
-            assert_eq!((next, vcpu.vmcb.save.rip), (Next::Resume, 0x102));
+            write(&mut native, &mut setup, port, half.swap_bytes());
         }
         // The device itself is only asked for bytes.
         assert_eq!(setup.fake.out, [(0x510, 2, 5)]);
         let memory = &native.memory.0;
         assert_eq!(memory[0x1000..0x1004], end, "{control} {to:#x}");
         assert_eq!(memory[0x2000..0x2004], brought);
-        let own = &memory[32 << 20..];
+        let own = &memory[(32 << 20) - 2..];
         assert!(own.iter().all(|byte| *byte == 0xcc), "{to:#x}");
     }
+}
+
+#[test]
+fn a_transfer_of_many_bytes_is_as_long_as_it_says() {
+    let map = map();
+    for bytes in [0, 1, 511, 512, 513, 5000] {
+        let (liar, transfers) = (Lock::new(Liar::honest()), Lock::new(Transfers::new()));
+        let mut native = Native::new(&liar, &transfers, &map, Ram::new(32 << 20));
+        native.memory.0[0x1000..0x1010].copy_from_slice(&order(8 | 2, bytes, 0x2000));
+        write(
+            &mut native,
+            &mut Setup::new(),
+            0x518,
+            0x1000_u32.swap_bytes(),
+        );
+        let memory = &native.memory.0;
+        assert_eq!(memory[0x1000..0x1004], [0; 4]);
+        let brought = memory[0x2000..].iter().take_while(|byte| **byte == 0x78);
+        assert_eq!(brought.count(), bytes as usize);
+    }
+}
+
+#[test]
+fn the_cpus_share_one_configuration_device() {
+    const HIGH: u64 = 1 << 39;
+    let entry = MapEntry {
+        start: 0,
+        bytes: 48 << 20,
+        kind: 1,
+    };
+    let layout = Layout::new(&[entry], Some(32 << 20)).unwrap();
+    let mut pool = Pool::new(layout.own, HpaRange::from_u64(0, 0).unwrap());
+    let mut backed = Backed::new();
+    backed
+        .insert(crate::addr::GpaRange::from_u64(HIGH, HIGH + 0x1000).unwrap())
+        .unwrap();
+    let mut ram = Ram::new(48 << 20);
+    let map = GuestMap::new(&layout, &backed, &mut pool, &mut ram).unwrap();
+    let (liar, transfers) = (Lock::new(Liar::honest()), Lock::new(Transfers::new()));
+    let (home, _) = map.resolve(crate::addr::Gpa::new(HIGH).unwrap()).unwrap();
+    let at = usize::try_from(home.as_u64()).unwrap();
+    ram.0[at..at + 16].copy_from_slice(&order(8 | 2, 4, 0x2000));
+    // One CPU says the upper half of the address, another one the lower half.
+    let mut setup = Setup::new();
+    let mut first = Native::new(&liar, &transfers, &map, Ram::new(0));
+    write(&mut first, &mut setup, 0x514, 0x80_u32.swap_bytes());
+    let mut second = Native::new(&liar, &transfers, &map, ram);
+    write(&mut second, &mut setup, 0x518, 0);
+    assert_eq!(second.memory.0[0x2000..0x2004], [0x78; 4]);
+    assert_eq!(*transfers.lock(), Transfers::new());
+}
+
+#[test]
+fn nobody_selects_an_item_while_a_transfer_goes_on() {
+    let map = map();
+    let (liar, transfers) = (Lock::new(Liar::honest()), Lock::new(Transfers::new()));
+    let going_on = transfers.lock();
+    let done = core::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut setup = Setup::new();
+            let mut native = Native::new(&liar, &transfers, &map, Ram::new(0));
+            write(&mut native, &mut setup, 0x510, 7);
+            assert_eq!(setup.fake.out, [(0x510, 4, 7)]);
+            done.store(true, core::sync::atomic::Ordering::SeqCst);
+        });
+        std::thread::sleep(core::time::Duration::from_millis(20));
+        assert!(!done.load(core::sync::atomic::Ordering::SeqCst));
+        drop(going_on);
+    });
+    assert!(done.into_inner());
 }
 
 #[test]
@@ -275,7 +354,8 @@ fn a_lying_host_answers_and_then_lies() {
     let liar = Lock::new(Liar::new(script.unwrap(), honest));
     let mut setup = Setup::new();
     let mut vcpu = Vcpu::new(&mut setup.vmcb);
-    let mut native = Native::new(&liar, &setup.map, Ram::new(0));
+    let transfers = Lock::new(Transfers::new());
+    let mut native = Native::new(&liar, &transfers, &setup.map, Ram::new(0));
     let mut exit =
         |vcpu: &mut Vcpu<'_>, exit| native.exit(exit, vcpu, 0, &setup.board, &mut setup.fake);
     assert_eq!(exit(&mut vcpu, Exit::Cpuid), Next::Resume);
