@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 
 const BYTES: usize = 1 << 20;
+const SECTOR: usize = 512;
 /// Bytes of the block that the guest writes.
 const BLOCK: usize = 4096;
 const WORD: &[u8] = b"written by the guest";
@@ -51,11 +52,13 @@ impl Disk {
     }
 }
 
-/// No block is like another.
+/// No sector is like another: each begins with its number.
 fn content() -> Vec<u8> {
-    (0..BYTES)
-        .map(|at| u8::try_from((at % 512 * 7 + at / 512) % 251).unwrap_or_default())
-        .collect()
+    let sector = |number: u64| {
+        let fill = (8..SECTOR).map(move |at| u8::try_from(at * 7 % 251).unwrap_or_default());
+        number.to_le_bytes().into_iter().chain(fill)
+    };
+    (0..).flat_map(sector).take(BYTES).collect()
 }
 
 /// The hash of Fowler, Noll and Vo (FNV-1a, 64 bits), as the guest computes it.
@@ -68,6 +71,13 @@ fn fnv(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_sector_is_like_another() {
+        let content = content();
+        let sectors: std::collections::BTreeSet<_> = content.chunks(SECTOR).collect();
+        assert_eq!((content.len(), sectors.len()), (BYTES, BYTES / SECTOR));
+    }
 
     #[test]
     fn the_guests_word_and_nothing_else_is_new() {
