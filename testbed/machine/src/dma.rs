@@ -88,18 +88,17 @@ impl Reach {
             let start = range.start().as_u64();
             for offset in (0..range.len_bytes()).step_by(4096) {
                 let home = Hpa::new(home.as_u64() + offset).ok_or(MapError::Unaligned)?;
-                self.follow_page(start + offset, home, rmp, pool, memory)?;
+                self.open(start + offset, home, PageSize::Size4K, rmp, pool, memory)?;
             }
         }
         Ok(())
     }
 
-    /// Makes the tables say of a guest's page what the reverse map table says now. Says whether something went away, of which
-    /// the unit may still know.
+    /// Lets devices reach those of a guest's pages that the host has.
     ///
     /// # Errors
     /// No memory is left for tables.
-    pub fn follow(
+    pub fn open(
         &self,
         gpa: u64,
         home: Hpa,
@@ -107,31 +106,33 @@ impl Reach {
         rmp: &Rmp<'_>,
         pool: &mut Pool,
         memory: &mut impl HostMemory,
+    ) -> Result<(), MapError> {
+        for offset in (0..size.bytes()).step_by(4096) {
+            let (gpa, home) = (gpa + offset, home.as_u64() + offset);
+            let home = Hpa::new(home).ok_or(MapError::Unaligned)?;
+            if gpa < WIDTH && is_hosts(rmp, home) {
+                self.tables.set(gpa, home, 0, REACHED, pool, memory)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a guest's page out of the tables. Says whether it was there, so that the unit may still know of it.
+    ///
+    /// # Errors
+    /// A table is out of reach.
+    pub fn close(
+        &self,
+        gpa: u64,
+        size: PageSize,
+        memory: &mut impl HostMemory,
     ) -> Result<bool, MapError> {
         let mut gone = false;
         for offset in (0..size.bytes()).step_by(4096) {
-            let home = Hpa::new(home.as_u64() + offset).ok_or(MapError::Unaligned)?;
-            gone |= self.follow_page(gpa + offset, home, rmp, pool, memory)?;
+            let gpa = gpa + offset;
+            gone |= gpa < WIDTH && self.tables.clear(gpa, 0, memory)?;
         }
         Ok(gone)
-    }
-
-    fn follow_page(
-        &self,
-        gpa: u64,
-        home: Hpa,
-        rmp: &Rmp<'_>,
-        pool: &mut Pool,
-        memory: &mut impl HostMemory,
-    ) -> Result<bool, MapError> {
-        if gpa >= WIDTH {
-            return Ok(false);
-        }
-        if is_hosts(rmp, home) {
-            self.tables.set(gpa, home, 0, REACHED, pool, memory)?;
-            return Ok(false);
-        }
-        self.tables.clear(gpa, 0, memory)
     }
 
     /// Where a device's access to an address goes; `None`: it is refused.

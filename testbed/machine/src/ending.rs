@@ -78,6 +78,8 @@ pub enum Internal {
     Exit(u64),
     /// No memory for page tables, or a table that is out of reach.
     Memory,
+    /// The unit for DMA remapping did not do what it was told.
+    Remapping,
     /// An exception of its own, or a panic; the event before the verdict says more.
     Fault,
 }
@@ -170,6 +172,9 @@ impl fmt::Display for Ending {
             Self::LoadError => f.write_str("the image was refused"),
             Self::Internal(Internal::Exit(code)) => write!(f, "unexpected exit {code:#x}"),
             Self::Internal(Internal::Memory) => f.write_str("no memory is left for page tables"),
+            Self::Internal(Internal::Remapping) => {
+                f.write_str("the unit for DMA remapping does not obey")
+            }
             Self::Internal(Internal::Fault) => f.write_str("L0 itself failed"),
         }
     }

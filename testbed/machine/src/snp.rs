@@ -494,6 +494,9 @@ impl<M: HostMemory> Personality for Snp<'_, '_, M> {
         };
         let runs = read_area_svme(self.shared, loaded.gpa, &self.memory);
         let mut owned = self.shared.state.lock();
+        if let Some(why) = owned.failed {
+            return Next::End(Ending::Internal(why));
+        }
         let there = owned
             .seats
             .get(self.cpu)

@@ -1,5 +1,6 @@
 use super::*;
 use crate::addr::HpaRange;
+use crate::ending::Internal;
 use crate::layout::{Layout, MapEntry};
 use crate::loader::Backed;
 use crate::personality::fake::Fake;
@@ -175,6 +176,56 @@ fn without_isolation_all_of_the_guest_and_nothing_of_l0_is_reached() {
     for at in [0xa_0000, BASE, 0xfee0_0000, 1 << 32, FAR + 0x4000, BEYOND] {
         assert_eq!(reach.home(at, &ram), Ok(None));
     }
+}
+
+#[test]
+fn a_page_that_devices_may_still_reach_does_not_become_the_guests() {
+    let Setup {
+        map,
+        mut pool,
+        mut ram,
+        ..
+    } = setup();
+    let reach = Reach::new(&mut pool, &mut ram).unwrap();
+    let (unit, mut hardware) = unit();
+    // An invalidation is never over.
+    hardware.registers.insert(BASE + 0xf8, 1 << 63);
+    let mut entries = vec![Entry::HYPERVISOR; usize::try_from(RAM / 4096).unwrap()];
+    let mut seats = [Seat::EMPTY];
+    let remapping = Some(Remapping { unit, reach });
+    let mut owned = Ownership::new(&mut entries, &mut seats, Levels::Five, remapping, pool);
+    let Ownership { rmp, pool, .. } = &mut owned;
+    reach.open_shared(&map, rmp, pool, &mut ram).unwrap();
+    let (home, size) = (Hpa::new(0x5000).unwrap(), PageSize::Size4K);
+    let new = NewState::guest(ASID, 0x5000, size);
+    let done = owned.assign(0x5000, home, new, ENCRYPTION, &mut ram, &mut hardware);
+    assert_eq!((done, owned.failed), (None, Some(Internal::Remapping)));
+    assert!(super::is_hosts(&owned.rmp, home));
+    assert_eq!(ram.0[0x5000], 0xcc);
+}
+
+#[test]
+fn a_page_that_cannot_change_hands_stays_in_reach() {
+    let Setup {
+        map,
+        mut pool,
+        mut ram,
+        ..
+    } = setup();
+    let reach = Reach::new(&mut pool, &mut ram).unwrap();
+    let (unit, mut hardware) = unit();
+    let mut entries = vec![Entry::HYPERVISOR; usize::try_from(RAM / 4096).unwrap()];
+    let mut seats = [Seat::EMPTY];
+    let remapping = Some(Remapping { unit, reach });
+    let mut owned = Ownership::new(&mut entries, &mut seats, Levels::Five, remapping, pool);
+    let Ownership { rmp, pool, .. } = &mut owned;
+    reach.open_shared(&map, rmp, pool, &mut ram).unwrap();
+    // A large page begins where small ones do not.
+    let (home, gpa) = (Hpa::new(4 * MIB + 0x1000).unwrap(), 4 * MIB + 0x1000);
+    let new = NewState::guest(ASID, gpa, PageSize::Size2M);
+    let done = owned.assign(gpa, home, new, ENCRYPTION, &mut ram, &mut hardware);
+    assert_eq!((done, owned.failed), (None, None));
+    assert_eq!(reach.home(gpa, &ram), Ok(Some(gpa)));
 }
 
 /// Something that happens to a page, by its number among those that are looked at.

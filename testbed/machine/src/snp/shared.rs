@@ -4,6 +4,7 @@ use super::nested::{Encryption, Nested};
 use super::vmsa::Area;
 use crate::addr::{Address, Gpa, GpaRange, Hpa};
 use crate::dma::Remapping;
+use crate::ending::Internal;
 use crate::fw_cfg::FwCfg;
 use crate::lock::Lock;
 use crate::memory::GuestMap;
@@ -62,6 +63,8 @@ pub struct Ownership<'m> {
     pub remapping: Option<Remapping>,
     /// Memory for more tables of both.
     pub pool: Pool,
+    /// What L0 could not do, if the guest must not go on without it.
+    pub failed: Option<Internal>,
     /// The guest as the security processor knows it.
     pub guest: Guest,
     /// The virtual CPUs of each CPU.
@@ -217,15 +220,17 @@ impl<'m> Ownership<'m> {
             nested: Nested::new(levels),
             remapping,
             pool,
+            failed: None,
             guest: Guest::new(),
             seats,
         }
     }
 
-    /// Gives a page to the guest or to the host (`RMPUPDATE`); it holds noise afterwards. Once this is over, neither a device nor
-    /// this CPU reaches it as it was. Says whether another CPU may.
+    /// Gives a page to the guest or to the host (`RMPUPDATE`); it holds noise afterwards. Once this is over, neither this CPU nor an
+    /// access of a device that begins afterwards reaches it as it was. Says whether another CPU may.
     ///
-    /// Whatever changes hands while the guest runs does so here, and only here. `None`: it cannot be.
+    /// Whatever changes hands while the guest runs does so here, and only here. `None`: it cannot be, and the page is whose it was,
+    /// unless [`Ownership::failed`] says why the guest must not go on.
     pub fn assign(
         &mut self,
         gpa: u64,
@@ -236,23 +241,60 @@ impl<'m> Ownership<'m> {
         hardware: &mut impl Hardware,
     ) -> Option<bool> {
         let (size, is_hosts) = (new.size, !new.assigned);
-        self.rmp.rmpupdate(home.as_u64(), new).ok()?;
+        // The guest may validate the page as soon as it is the guest's: no device may reach it by then.
+        if !is_hosts && let Err(why) = self.close(gpa, size, memory, hardware) {
+            self.failed = Some(why);
+            return None;
+        }
+        if self.rmp.rmpupdate(home.as_u64(), new).is_err() {
+            // Devices keep what they had; one that does not get it back does no harm.
+            let _ = self.open(gpa, home, size, memory);
+            return None;
+        }
         let known = self.forget(gpa, size, encryption, memory).ok()?;
-        // What a device writes as long as it may is not to stay, and what it writes as soon as it may is.
+        // What a device wrote as long as it might does not stay, and what it writes as soon as it may does.
+        scramble(home, size, memory)?;
         if is_hosts {
-            scramble(home, size, memory)?;
-        }
-        if let Some(Remapping { unit, reach }) = self.remapping {
-            let pool = &mut self.pool;
-            let gone = reach.follow(gpa, home, size, &self.rmp, pool, memory);
-            if gone.ok()? {
-                unit.forget(gpa, size, hardware).ok()?;
-            }
-        }
-        if !is_hosts {
-            scramble(home, size, memory)?;
+            self.open(gpa, home, size, memory).ok()?;
         }
         Some(known)
+    }
+
+    /// Keeps devices from a page.
+    fn close(
+        &self,
+        gpa: u64,
+        size: PageSize,
+        memory: &mut impl HostMemory,
+        hardware: &mut impl Hardware,
+    ) -> Result<(), Internal> {
+        let Some(Remapping { unit, reach }) = self.remapping else {
+            return Ok(());
+        };
+        if reach
+            .close(gpa, size, memory)
+            .map_err(|_| Internal::Memory)?
+        {
+            unit.forget(gpa, size, hardware)
+                .map_err(|_| Internal::Remapping)?;
+        }
+        Ok(())
+    }
+
+    /// Lets devices reach a page, as far as the host has it.
+    fn open(
+        &mut self,
+        gpa: u64,
+        home: Hpa,
+        size: PageSize,
+        memory: &mut impl HostMemory,
+    ) -> Result<(), MapError> {
+        match self.remapping {
+            Some(Remapping { reach, .. }) => {
+                reach.open(gpa, home, size, &self.rmp, &mut self.pool, memory)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes a page out of the nested tables after its entry changed. Says whether a CPU may still know it.
