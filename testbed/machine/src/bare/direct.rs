@@ -32,16 +32,17 @@ impl DirectMap {
         Self(())
     }
 
-    /// The virtual address of a physical range, if it is mapped. Far devices are only with the final tables.
+    /// The virtual address of a physical range, if it is mapped, by whichever tables.
     pub(super) fn pointer(at: Hpa, bytes: u64) -> Option<*mut u8> {
         let end = at.as_u64().checked_add(bytes)?;
+        (end <= BYTES).then(|| address(at)).flatten()
+    }
+
+    /// The virtual address of a device's registers, if the final tables map it: the boot tables have no far devices.
+    pub(super) fn device_pointer(at: Hpa, bytes: u64) -> Option<*mut u8> {
+        let end = at.as_u64().checked_add(bytes)?;
         let is_far = at.as_u64() >= FAR_DEVICES.0 && end <= FAR_DEVICES.1;
-        if end > BYTES && !is_far {
-            return None;
-        }
-        usize::try_from(BASE + at.as_u64())
-            .ok()
-            .map(core::ptr::with_exposed_provenance_mut)
+        (end <= BYTES || is_far).then(|| address(at)).flatten()
     }
 
     /// The pointer to a page-aligned object in memory that the pool gave out.
@@ -51,6 +52,12 @@ impl DirectMap {
         }
         Self::pointer(home.start(), home.len_bytes()).map(<*mut u8>::cast)
     }
+}
+
+fn address(at: Hpa) -> Option<*mut u8> {
+    usize::try_from(BASE + at.as_u64())
+        .ok()
+        .map(core::ptr::with_exposed_provenance_mut)
 }
 
 impl Memory<Hpa> for DirectMap {

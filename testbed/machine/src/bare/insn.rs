@@ -349,11 +349,12 @@ impl Hardware for Bare {
     }
 
     fn device_read(&mut self, at: Hpa, size: u8) -> u64 {
-        let Some(from) = DirectMap::pointer(at, u64::from(size)) else {
+        let Some(from) = DirectMap::device_pointer(at, u64::from(size)) else {
             return u64::MAX;
         };
         match size {
-            // SAFETY: mapped, and the caller asks for device windows only, where a read has no other demands.
+            // SAFETY: mapped by the final tables, on which L0 is before it asks any device (`boot::relocate`); the caller asks for
+            // device windows only, where a read has no other demands.
             1 => u64::from(unsafe { from.read_volatile() }),
             // SAFETY: as above; devices take unaligned accesses or answer as they like.
             2 => u64::from(unsafe { from.cast::<u16>().read_volatile() }),
@@ -365,12 +366,12 @@ impl Hardware for Bare {
     }
 
     fn device_write(&mut self, at: Hpa, size: u8, value: u64) {
-        let Some(to) = DirectMap::pointer(at, u64::from(size)) else {
+        let Some(to) = DirectMap::device_pointer(at, u64::from(size)) else {
             return;
         };
         let [b0, b1, ..] = value.to_le_bytes();
         match size {
-            // SAFETY: mapped, and the caller asks for device windows only, which hold nothing of L0's.
+            // SAFETY: mapped by the final tables, as above; the caller asks for device windows only, which hold nothing of L0's.
             1 => unsafe { to.write_volatile(b0) },
             // SAFETY: as above.
             2 => unsafe {
