@@ -30,7 +30,8 @@ impl<T> Lock<T> {
     /// The value, unless somebody else uses it.
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         let free = !self.taken.swap(true, Ordering::Acquire);
-        free.then_some(Guard { lock: self })
+        // A guard that is made opens the lock when it goes.
+        free.then(|| Guard { lock: self })
     }
 
     /// Waits for the value.
@@ -104,6 +105,8 @@ mod tests {
         });
         let held = lock.lock();
         assert_eq!(*held, 2000);
+        // Whoever tries does not open it.
+        assert!(lock.try_lock().is_none());
         assert!(lock.try_lock().is_none());
         drop(held);
         assert!(lock.try_lock().is_some());
