@@ -10,10 +10,13 @@ pub mod unit; // its registers
 pub use unit::{Refused, Unit, UnitError};
 
 use crate::addr::{Gpa, GpaRange, Hpa, PAGE};
+use crate::lock::Lock;
 use crate::memory::GuestMap;
 use crate::paging::{self, Flags, Levels, MapError, Tables};
+use crate::personality::Hardware;
 use crate::phys::HostMemory;
 use crate::pool::Pool;
+use crate::report::RefusedDma;
 use core::sync::atomic::{AtomicU64, Ordering};
 use svsm_sim::rmp::{PageSize, Rmp, State};
 
@@ -182,8 +185,9 @@ pub struct Remapping {
 /// Whoever looks for accesses that were refused: one CPU at a time, now and then.
 #[derive(Debug)]
 pub struct Watch {
-    /// The unit that refuses.
-    pub unit: Unit,
+    unit: Unit,
+    /// Held for the whole of a look: two at once would take one note for two, and free the place of a newer one.
+    looks: Lock<()>,
     due: AtomicU64,
     refused: AtomicU64,
 }
@@ -193,33 +197,42 @@ impl Watch {
     const PAUSE: u64 = 2_000_000;
     /// So many are reported one by one, since a guest can provoke them without end.
     const MOST: u64 = 64;
+    /// Who goes on without end waits for the next look.
+    const AT_ONCE: u32 = 8;
 
     /// Nothing was refused yet.
     #[must_use]
     pub const fn new(unit: Unit) -> Self {
         Self {
             unit,
+            looks: Lock::new(()),
             due: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
     }
 
-    /// Whether it is time to look, for the one who asks first.
-    #[must_use]
-    pub fn is_due(&self, now: u64) -> bool {
-        let due = self.due.load(Ordering::Relaxed);
-        let next = now.saturating_add(Self::PAUSE);
-        now >= due
-            && self
-                .due
-                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+    /// Looks, if it is time to.
+    pub fn look_at(&self, now: u64, hardware: &mut impl Hardware) {
+        if now >= self.due.load(Ordering::Relaxed) {
+            let next = now.saturating_add(Self::PAUSE);
+            self.due.store(next, Ordering::Relaxed);
+            self.look(hardware);
+        }
     }
 
-    /// Counts an access that was refused. Says whether to report it.
-    #[must_use]
-    pub fn count(&self) -> bool {
-        self.refused.fetch_add(1, Ordering::Relaxed) < Self::MOST
+    /// Counts and reports what was refused since somebody last looked, unless another CPU does so now.
+    pub fn look(&self, hardware: &mut impl Hardware) {
+        let Some(_alone) = self.looks.try_lock() else {
+            return;
+        };
+        for _ in 0..Self::AT_ONCE {
+            let Some(refused) = self.unit.refused(hardware) else {
+                return;
+            };
+            if self.refused.fetch_add(1, Ordering::Relaxed) < Self::MOST {
+                hardware.report(&RefusedDma(refused));
+            }
+        }
     }
 
     /// How many were seen. The unit notes one at a time: there may have been more.

@@ -23,7 +23,7 @@ use crate::loader::Context;
 use crate::memory::Guest;
 use crate::native::Native;
 use crate::personality::{Hardware as _, Next, Personality};
-use crate::report::{self, GuestState, RefusedDma, Traced, Verdict};
+use crate::report::{self, GuestState, Traced, Verdict};
 use crate::snp::Snp;
 use crate::snp::pages;
 use crate::vcpu::Vcpu;
@@ -300,8 +300,8 @@ impl<P: Personality> Runner<'_, '_, P> {
 
     /// Reports what devices were refused, now and then.
     fn look_for_refused_dma(&self, now: u64) {
-        if let Some(watch) = self.site.dma.as_ref().filter(|watch| watch.is_due(now)) {
-            report_refused(watch);
+        if let Some(watch) = &self.site.dma {
+            watch.look_at(now, &mut Bare);
         }
     }
 
@@ -483,8 +483,9 @@ impl<P: Personality> Runner<'_, '_, P> {
     }
 
     fn report(&self, ending: Ending) {
+        // All others have stopped, and none of them looks.
         if let Some(watch) = &self.site.dma {
-            report_refused(watch);
+            watch.look(&mut Bare);
         }
         let mut out = Console::new();
         // SAFETY: the map is in place, and only guest memory is read.
@@ -517,18 +518,5 @@ impl<P: Personality> Runner<'_, '_, P> {
     fn park(&self) -> ! {
         self.slot.stop();
         insn::stop()
-    }
-}
-
-/// Reports what devices were refused since somebody last looked.
-fn report_refused(watch: &Watch) {
-    // One that goes on without end waits for the next look.
-    for _ in 0..8 {
-        let Some(refused) = watch.unit.refused(&mut Bare) else {
-            return;
-        };
-        if watch.count() {
-            Bare.report(&RefusedDma(refused));
-        }
     }
 }

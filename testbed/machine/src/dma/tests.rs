@@ -147,11 +147,31 @@ fn refused_accesses_are_read_and_their_places_given_free() {
         ..write
     };
     assert_eq!(unit.refused(&mut hardware), Some(read));
+}
 
+#[test]
+fn one_cpu_at_a_time_looks_for_what_was_refused() {
+    let (unit, mut hardware) = unit();
+    // The note stays, as with a device that goes on.
+    hardware.registers.insert(BASE + 0x34, 2);
+    hardware.registers.insert(BASE + 0x220, 0x5000);
+    hardware.registers.insert(BASE + 0x228, 1 << 63 | 0x18);
     let watch = Watch::new(unit);
-    assert!(watch.is_due(5) && !watch.is_due(6) && watch.is_due(5 + Watch::PAUSE));
-    let reported = (0..1000).filter(|_| watch.count()).count();
-    assert_eq!((reported, watch.refused()), (64, 1000));
+    watch.look_at(5, &mut hardware);
+    watch.look_at(6, &mut hardware);
+    assert_eq!((watch.refused(), hardware.reports.len()), (8, 8));
+    hardware.devices.clear();
+    let other = watch.looks.try_lock().unwrap();
+    watch.look(&mut hardware);
+    watch.look_at(5 + Watch::PAUSE, &mut hardware);
+    assert_eq!((watch.refused(), hardware.devices.len()), (8, 0));
+    drop(other);
+    watch.look_at(5 + 2 * Watch::PAUSE, &mut hardware);
+    assert_eq!(watch.refused(), 16);
+    for _ in 0..100 {
+        watch.look(&mut hardware);
+    }
+    assert_eq!((watch.refused(), hardware.reports.len()), (816, 64));
 }
 
 #[test]
