@@ -7,7 +7,7 @@
 
 pub mod unit; // its registers
 
-pub use unit::{Refused, Unit, UnitError};
+pub use unit::{Refused, Unit, UnitError, Working};
 
 use crate::addr::{Gpa, GpaRange, Hpa, PAGE};
 use crate::lock::Lock;
@@ -176,8 +176,8 @@ fn table_of(
 /// The unit with its tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Remapping {
-    /// Where its registers are.
-    pub unit: Unit,
+    /// The unit, which was started with them.
+    pub unit: Working,
     /// What it follows.
     pub reach: Reach,
 }

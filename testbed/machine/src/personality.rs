@@ -184,6 +184,8 @@ pub(crate) mod fake {
         pub(crate) devices: Vec<(u64, u8, u64)>,
         /// What registers of devices say, by their addresses.
         pub(crate) registers: std::collections::BTreeMap<u64, u64>,
+        /// In which registers bits appear that are written to others.
+        pub(crate) follows: std::collections::BTreeMap<u64, u64>,
         pub(crate) floats: FloatArea,
         pub(crate) tsc_aux: u32,
         pub(crate) reports: Vec<String>,
@@ -198,6 +200,7 @@ pub(crate) mod fake {
                 apic: [0; 64],
                 devices: Vec::new(),
                 registers: std::collections::BTreeMap::new(),
+                follows: std::collections::BTreeMap::new(),
                 floats: FloatArea::ZERO,
                 tsc_aux: 0,
                 reports: Vec::new(),
@@ -247,6 +250,10 @@ pub(crate) mod fake {
 
         fn device_write(&mut self, at: Hpa, size: u8, value: u64) {
             self.devices.push((at.as_u64(), size, value));
+            let follows = self.follows.get(&at.as_u64());
+            if let Some(register) = follows.and_then(|at| self.registers.get_mut(at)) {
+                *register |= value;
+            }
         }
 
         fn save_floats(&mut self, into: &mut FloatArea) {

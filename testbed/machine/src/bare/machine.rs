@@ -308,7 +308,7 @@ fn remapping(
         return Ok(None);
     };
     let reach = Reach::new(pool, memory)?;
-    unit.start(&reach, &mut insn::Bare)?;
+    let unit = unit.start(&reach, &mut insn::Bare)?;
     Ok(Some(Remapping { unit, reach }))
 }
 
@@ -363,7 +363,7 @@ fn snp(
         encryption,
         low_end: layout.low_end,
         high_end: end.max(layout.own.end().as_u64()).max(FOUR_GIB),
-        hidden: remapping.and_then(|remapping| dma::window(remapping.unit)),
+        hidden: remapping.and_then(|remapping| dma::window(remapping.unit.unit())),
         rules,
         fw_cfg: Lock::new(FwCfg::new(&layout.guest, cpus, &mut insn::Bare)),
         state: Lock::new(owned),

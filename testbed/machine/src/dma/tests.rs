@@ -23,11 +23,11 @@ const BEYOND: u64 = (1 << 48) + 34 * MIB;
 
 /// What the registers of QEMU's unit say.
 fn unit() -> (Unit, Fake) {
-    let capabilities = 6 << 8 | 0x22 << 24 | 3 << 34 | 1 << 39 | 18 << 48;
+    let capabilities = 6 << 8 | 0x22 << 24 | 3 << 34 | 1 << 39 | 18 << 48 | 3 << 54;
     let registers = BTreeMap::from([
         (BASE + 8, capabilities),
         (BASE + 0x10, 0xf << 8),
-        (BASE + 0x1c, 3 << 30),
+        (BASE + 0x1c, 0),
         (BASE + 0x28, 0),
         (BASE + 0x34, 0),
         (BASE + 0xf8, 0),
@@ -35,9 +35,18 @@ fn unit() -> (Unit, Fake) {
     ]);
     let hardware = Fake {
         registers,
+        follows: BTreeMap::from([(BASE + 0x18, BASE + 0x1c)]),
         ..Fake::default()
     };
     (Unit::new(Hpa::new(BASE).unwrap()), hardware)
+}
+
+/// The unit with the tables that it was started with.
+fn started(reach: Reach) -> (Remapping, Fake) {
+    let (unit, mut hardware) = unit();
+    let unit = unit.start(&reach, &mut hardware).unwrap();
+    hardware.devices.clear();
+    (Remapping { unit, reach }, hardware)
 }
 
 struct Setup {
@@ -88,7 +97,7 @@ fn the_unit_is_told_where_the_tables_are_before_it_is_turned_on() {
         (0x20, 8, reach.root().as_u64()),
         (0x18, 4, 1 << 30),
         (0x28, 8, 1 << 63 | 1 << 61),
-        (0xf8, 8, 1 << 63 | 1 << 60),
+        (0xf8, 8, 1 << 63 | 1 << 60 | 3 << 48),
         (0x18, 4, 1 << 31),
     ];
     assert_eq!(written, expected);
@@ -111,15 +120,59 @@ fn a_unit_of_another_kind_is_named() {
     } = setup();
     let reach = Reach::new(&mut pool, &mut ram).unwrap();
     let (unit, good) = unit();
-    let mut lacks = good.clone();
-    *lacks.registers.get_mut(&(BASE + 8)).unwrap() &= !(1 << 10);
-    assert_eq!(
-        unit.start(&reach, &mut lacks),
-        Err(UnitError::Lacks("tables of four levels"))
-    );
-    let mut silent = good;
-    silent.registers.insert(BASE + 0x1c, 1 << 30);
+    let capabilities = good.registers[&(BASE + 8)];
+    let four = UnitError::Lacks("tables of four levels");
+    let large = UnitError::Lacks("pages of 2 MiB and 1 GiB");
+    for (changed, error) in [
+        (capabilities & !(1 << 10), four),
+        (capabilities & !(1 << 34), large),
+        (capabilities & !(1 << 35), large),
+        (
+            capabilities & !(1 << 39),
+            UnitError::Lacks("the invalidation of single pages"),
+        ),
+        (
+            capabilities & !(0x3f << 48) | 8 << 48,
+            UnitError::Lacks("the invalidation of 512 pages at once"),
+        ),
+        (
+            capabilities | 1 << 4,
+            UnitError::Needs("its write buffers flushed"),
+        ),
+        (
+            capabilities | 1 << 7,
+            UnitError::Needs("the invalidation of what was not there"),
+        ),
+    ] {
+        let mut other = good.clone();
+        other.registers.insert(BASE + 8, changed);
+        assert_eq!(unit.start(&reach, &mut other), Err(error));
+        assert!(other.devices.is_empty());
+    }
+    for on in [1 << 31, 1 << 26, 1 << 25] {
+        let mut used = good.clone();
+        used.registers.insert(BASE + 0x1c, on);
+        assert_eq!(unit.start(&reach, &mut used), Err(UnitError::InUse));
+        assert!(used.devices.is_empty());
+    }
+    let mut silent = good.clone();
+    silent.follows.clear();
     assert_eq!(unit.start(&reach, &mut silent), Err(UnitError::Silent));
+    // What cannot wait for accesses is not asked to.
+    let mut hasty = good;
+    hasty
+        .registers
+        .insert(BASE + 8, capabilities & !(3 << 54) | 1 << 54);
+    let working = unit.start(&reach, &mut hasty).unwrap();
+    hasty.devices.clear();
+    working
+        .forget(0x5123, PageSize::Size4K, &mut hasty)
+        .unwrap();
+    let command = 1 << 63 | 3 << 60 | 1 << 48 | 1 << 32;
+    assert_eq!(
+        hasty.devices,
+        [(BASE + 0xf0, 8, 0x5000), (BASE + 0xf8, 8, command)]
+    );
 }
 
 #[test]
@@ -207,13 +260,18 @@ fn a_page_that_devices_may_still_reach_does_not_become_the_guests() {
         ..
     } = setup();
     let reach = Reach::new(&mut pool, &mut ram).unwrap();
-    let (unit, mut hardware) = unit();
+    let (remapping, mut hardware) = started(reach);
     // An invalidation is never over.
     hardware.registers.insert(BASE + 0xf8, 1 << 63);
     let mut entries = vec![Entry::HYPERVISOR; usize::try_from(RAM / 4096).unwrap()];
     let mut seats = [Seat::EMPTY];
-    let remapping = Some(Remapping { unit, reach });
-    let mut owned = Ownership::new(&mut entries, &mut seats, Levels::Five, remapping, pool);
+    let mut owned = Ownership::new(
+        &mut entries,
+        &mut seats,
+        Levels::Five,
+        Some(remapping),
+        pool,
+    );
     let Ownership { rmp, pool, .. } = &mut owned;
     reach.open_shared(&map, rmp, pool, &mut ram).unwrap();
     let (home, size) = (Hpa::new(0x5000).unwrap(), PageSize::Size4K);
@@ -233,11 +291,16 @@ fn a_page_that_cannot_change_hands_stays_in_reach() {
         ..
     } = setup();
     let reach = Reach::new(&mut pool, &mut ram).unwrap();
-    let (unit, mut hardware) = unit();
+    let (remapping, mut hardware) = started(reach);
     let mut entries = vec![Entry::HYPERVISOR; usize::try_from(RAM / 4096).unwrap()];
     let mut seats = [Seat::EMPTY];
-    let remapping = Some(Remapping { unit, reach });
-    let mut owned = Ownership::new(&mut entries, &mut seats, Levels::Five, remapping, pool);
+    let mut owned = Ownership::new(
+        &mut entries,
+        &mut seats,
+        Levels::Five,
+        Some(remapping),
+        pool,
+    );
     let Ownership { rmp, pool, .. } = &mut owned;
     reach.open_shared(&map, rmp, pool, &mut ram).unwrap();
     // A large page begins where small ones do not.
@@ -292,7 +355,7 @@ impl Memorious {
             match at - BASE {
                 0xf0 => page = (value & !0xfff, 4096 << (value & 0x3f)),
                 0xf8 => {
-                    assert_eq!(value, 1 << 63 | 3 << 60 | 1 << 32);
+                    assert_eq!(value, 1 << 63 | 3 << 60 | 3 << 48 | 1 << 32);
                     self.0.retain(|at| *at < page.0 || *at >= page.0 + page.1);
                 }
                 other => panic!("register {other:#x}"),
@@ -310,11 +373,11 @@ proptest! {
     ) {
         let Setup { layout, map, mut pool, mut ram } = setup();
         let reach = Reach::new(&mut pool, &mut ram).unwrap();
-        let (unit, mut hardware) = unit();
+        let (remapping, mut hardware) = started(reach);
         let mut entries = vec![Entry::HYPERVISOR; usize::try_from(RAM / 4096).unwrap()];
         let mut seats = [Seat::EMPTY];
-        let remapping = Some(Remapping { unit, reach });
-        let mut owned = Ownership::new(&mut entries, &mut seats, Levels::Five, remapping, pool);
+        let mut owned =
+            Ownership::new(&mut entries, &mut seats, Levels::Five, Some(remapping), pool);
         let Ownership { rmp, pool, .. } = &mut owned;
         // As after a launch: a page is the guest's already.
         rmp.rmpupdate(0x5000, NewState::guest(ASID, 0x5000, PageSize::Size4K)).unwrap();

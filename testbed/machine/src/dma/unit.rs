@@ -27,6 +27,10 @@ const INVALIDATE: u64 = 1 << 63;
 const ALL_CONTEXTS: u64 = 1 << 61;
 /// All translations of all domains.
 const ALL_TRANSLATIONS: u64 = 1 << 60;
+/// Reads, and writes, that are under way are over before an invalidation is.
+const DRAIN_READS: u64 = 1 << 49;
+/// See [`DRAIN_READS`].
+const DRAIN_WRITES: u64 = 1 << 48;
 /// Those of one page, or of a power of two of pages, of one domain.
 const OF_PAGE: u64 = 3 << 60;
 /// An access was refused and noted.
@@ -46,6 +50,10 @@ const PATIENCE: u32 = 1_000_000;
 pub enum UnitError {
     /// It lacks something.
     Lacks(&'static str),
+    /// It needs something that L0 does not do.
+    Needs(&'static str),
+    /// Somebody else has turned something of it on.
+    InUse,
     /// It does not do what it is told.
     Silent,
 }
@@ -54,6 +62,8 @@ impl fmt::Display for UnitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lacks(what) => write!(f, "the unit for DMA remapping lacks {what}"),
+            Self::Needs(what) => write!(f, "the unit for DMA remapping needs {what}"),
+            Self::InUse => f.write_str("the unit for DMA remapping is in use already"),
             Self::Silent => f.write_str("the unit for DMA remapping does not obey"),
         }
     }
@@ -94,9 +104,12 @@ impl Unit {
 
     /// Lets no device reach more than `reach` allows, from now on.
     ///
+    /// What is written to tables is not flushed from caches, whatever the unit says of coherency: QEMU's says nothing, but it is a
+    /// program, and reads memory as CPUs do.
+    ///
     /// # Errors
     /// The unit is another than this program expects.
-    pub fn start(&self, reach: &Reach, hardware: &mut impl Hardware) -> Result<(), UnitError> {
+    pub fn start(self, reach: &Reach, hardware: &mut impl Hardware) -> Result<Working, UnitError> {
         let capabilities = self.read(register::CAPABILITIES, hardware);
         for (mask, what) in [
             (1 << 10, "tables of four levels"),
@@ -110,6 +123,31 @@ impl Unit {
         if capabilities >> 48 & 0x3f < 9 {
             return Err(UnitError::Lacks("the invalidation of 512 pages at once"));
         }
+        for (bit, what) in [
+            (4, "its write buffers flushed"),
+            (7, "the invalidation of what was not there"),
+        ] {
+            if capabilities & 1 << bit != 0 {
+                return Err(UnitError::Needs(what));
+            }
+        }
+        let status = self.at(register::STATUS).ok_or(UnitError::Silent)?;
+        // Commands would have to repeat what is on.
+        if hardware.device_read(status, 4) != 0 {
+            return Err(UnitError::InUse);
+        }
+        let mut drain = 0;
+        for (bit, drains) in [(54, DRAIN_WRITES), (55, DRAIN_READS)] {
+            if capabilities & 1 << bit != 0 {
+                drain |= drains;
+            }
+        }
+        let more = self.read(register::MORE_CAPABILITIES, hardware);
+        let working = Working {
+            unit: self,
+            invalidation: (more >> 8 & 0x3ff) * 16,
+            drain,
+        };
         self.write(register::ROOT, reach.root().as_u64(), hardware);
         self.command(ROOT_IS_SET, hardware)?;
         self.write(
@@ -118,27 +156,9 @@ impl Unit {
             hardware,
         );
         self.wait(register::CONTEXT_COMMAND, INVALIDATE, 0, hardware)?;
-        self.invalidate(ALL_TRANSLATIONS, hardware)?;
-        self.command(TRANSLATION, hardware)
-    }
-
-    /// Forgets a page that went out of reach: when this returns, no device reaches it any more.
-    ///
-    /// # Errors
-    /// [`UnitError::Silent`].
-    pub fn forget(
-        &self,
-        gpa: u64,
-        size: PageSize,
-        hardware: &mut impl Hardware,
-    ) -> Result<(), UnitError> {
-        let order = match size {
-            PageSize::Size4K => 0,
-            PageSize::Size2M => 9,
-        };
-        let at = self.invalidation(hardware);
-        self.write(at, gpa & !(size.bytes() - 1) | order, hardware);
-        self.invalidate(OF_PAGE | DOMAIN << 32, hardware)
+        working.invalidate(ALL_TRANSLATIONS, hardware)?;
+        self.command(TRANSLATION, hardware)?;
+        Ok(working)
     }
 
     /// The next access that was refused and that nobody asked for yet.
@@ -177,17 +197,6 @@ impl Unit {
         until(|| hardware.device_read(at, 4) & bit != 0)
     }
 
-    fn invalidate(&self, what: u64, hardware: &mut impl Hardware) -> Result<(), UnitError> {
-        let at = self.invalidation(hardware) + 8;
-        self.write(at, INVALIDATE | what, hardware);
-        self.wait(at, INVALIDATE, 0, hardware)
-    }
-
-    /// The offset of the registers for invalidation.
-    fn invalidation(&self, hardware: &mut impl Hardware) -> u64 {
-        (self.read(register::MORE_CAPABILITIES, hardware) >> 8 & 0x3ff) * 16
-    }
-
     fn wait(
         &self,
         offset: u64,
@@ -211,6 +220,51 @@ impl Unit {
         if let Some(at) = self.at(offset) {
             hardware.device_write(at, 8, value);
         }
+    }
+}
+
+/// A unit that translates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Working {
+    unit: Unit,
+    /// The offset of the registers for invalidation.
+    invalidation: u64,
+    /// What of all that is under way it can wait for.
+    drain: u64,
+}
+
+impl Working {
+    /// The unit.
+    #[must_use]
+    pub const fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    /// Forgets a page that went out of reach: no access that begins afterwards reaches it. Those that are under way are waited for
+    /// as far as the unit can.
+    ///
+    /// # Errors
+    /// [`UnitError::Silent`].
+    pub fn forget(
+        &self,
+        gpa: u64,
+        size: PageSize,
+        hardware: &mut impl Hardware,
+    ) -> Result<(), UnitError> {
+        let order = match size {
+            PageSize::Size4K => 0,
+            PageSize::Size2M => 9,
+        };
+        let address = gpa & !(size.bytes() - 1) | order;
+        self.unit.write(self.invalidation, address, hardware);
+        self.invalidate(OF_PAGE | DOMAIN << 32, hardware)
+    }
+
+    fn invalidate(&self, what: u64, hardware: &mut impl Hardware) -> Result<(), UnitError> {
+        let at = self.invalidation + 8;
+        let command = INVALIDATE | what | self.drain;
+        self.unit.write(at, command, hardware);
+        self.unit.wait(at, INVALIDATE, 0, hardware)
     }
 }
 
