@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use svsm_testbed::verdict::Crash;
-use svsm_testbed::{Run, Verdict};
+use svsm_testbed::{MachineEvent, Run, Verdict};
 use svsm_testbed_guest::image::Mode;
 
 use crate::lab::{crashes, passes, run};
@@ -83,7 +83,19 @@ fn devices_do_not_reach_l0() {
         outcome.verdict,
         outcome.log
     );
-    assert!(outcome.counters.value("dma.refused") >= Some(1));
+    // L0's first page, where a read is refused, too, and one further on.
+    for (at, wanted) in [
+        (0x400_0000, "write"),
+        (0x410_0000, "write"),
+        (0x400_0000, "read"),
+    ] {
+        let is_told = outcome.events.iter().any(|event| {
+            matches!(event, MachineEvent::RefusedDma(refused)
+                if refused.gpa == at && refused.access == wanted)
+        });
+        assert!(is_told, "{wanted} {at:#x}: {:?}", outcome.events);
+    }
+    assert!(outcome.counters.value("dma.refused") >= Some(3));
 }
 
 #[test]
