@@ -14,7 +14,8 @@ const BRIDGE: [u8; 16] = [
     0x08, b'_', b'H', b'I', b'D', 0x0c, 0x41, 0xd0, 0x0a, 0x03, 0x08, b'_', b'B', b'B', b'N', 0x00,
 ];
 
-/// What the bridge passes on (6.4): buses, ports beside those of its own, and memory.
+/// What the bridge passes on (6.4): buses, ports beside those of its own, and memory. Not the window of video memory below 1 MiB:
+/// who starts a kernel without firmware starts no display adapter either.
 const RESOURCES: [u8; 84] = [
     // WordBusNumber: 0 to 255.
     0x88, 0x0d, 0x00, 0x02, 0x0c, 0x00, 0x00, 0x00, 0x00, 0x00, 0xff, 0x00, 0x00, 0x00, 0x00, 0x01,
@@ -46,28 +47,30 @@ const DEVICE: [u8; 2] = [0x5b, 0x82];
 const ROUTE_BYTES: usize = 13;
 const ROUTES: u8 = SLOTS * PINS;
 
+/// The content of the routing table, the resources, the device and the scope around it.
+const ROUTING: usize = 1 + ROUTES as usize * ROUTE_BYTES;
+const WINDOWS: usize = 2 + RESOURCES.len();
+const INSIDE: usize =
+    4 + BRIDGE.len() + 5 + 1 + with_length(WINDOWS) + 5 + 1 + with_length(ROUTING);
+const AROUND: usize = 5 + DEVICE.len() + with_length(INSIDE);
+// Lengths have two bytes at most, and that of the resources one.
+const _: () = assert!(with_length(AROUND) < 0x1000 && RESOURCES.len() < 0x100);
+
 /// Hands out the body of the block, piece by piece.
 pub(crate) fn write(put: &mut impl FnMut(&[u8])) {
-    let routes = 1 + usize::from(ROUTES) * ROUTE_BYTES;
-    let routes_bytes = 5 + 1 + with_length(routes);
-    let resources = 2 + RESOURCES.len();
-    let resources_bytes = 5 + 1 + with_length(resources);
-    let device = 4 + BRIDGE.len() + resources_bytes + routes_bytes;
-    let scope = 5 + DEVICE.len() + with_length(device);
-
     put(&S5);
     put(&[SCOPE]);
-    length(scope, put);
+    length(AROUND, put);
     put(b"\\_SB_");
     put(&DEVICE);
-    length(device, put);
+    length(INSIDE, put);
     put(b"PCI0");
     put(&BRIDGE);
 
     put(&[NAME]);
     put(b"_CRS");
     put(&[BUFFER]);
-    length(resources, put);
+    length(WINDOWS, put);
     let [bytes, ..] = RESOURCES.len().to_le_bytes();
     put(&[0x0a, bytes]);
     put(&RESOURCES);
@@ -75,7 +78,7 @@ pub(crate) fn write(put: &mut impl FnMut(&[u8])) {
     put(&[NAME]);
     put(b"_PRT");
     put(&[PACKAGE]);
-    length(routes, put);
+    length(ROUTING, put);
     put(&[ROUTES]);
     for slot in 0..SLOTS {
         for pin in 0..PINS {
@@ -154,5 +157,65 @@ mod tests {
             count += 1;
         }
         assert_eq!(count, 96);
+    }
+
+    /// A number of so many bytes.
+    fn number(bytes: &[u8]) -> u64 {
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |value, byte| value << 8 | u64::from(*byte))
+    }
+
+    #[test]
+    fn the_bridge_passes_on_what_is_not_the_boards_own() {
+        let mut rest = &RESOURCES[..];
+        let mut passed = Vec::new();
+        let mut own = None;
+        while rest[0] != 0x79 {
+            let bytes = if rest[0] & 0x80 == 0 {
+                1 + usize::from(rest[0] & 7)
+            } else {
+                3 + usize::from(u16::from_le_bytes([rest[1], rest[2]]))
+            };
+            let (descriptor, more) = rest.split_at(bytes);
+            rest = more;
+            // A window: the size of its numbers, which follow six bytes.
+            let width = match descriptor[0] {
+                0x87 => 4,
+                0x88 => 2,
+                0x47 => {
+                    let (min, max) = (number(&descriptor[2..4]), number(&descriptor[4..6]));
+                    own = Some((min, max, descriptor[7]));
+                    continue;
+                }
+                other => panic!("{other:#x}"),
+            };
+            let numbers: Vec<u64> = descriptor[6..].chunks(width).map(number).collect();
+            let [granularity, min, max, translation, length] = numbers[..] else {
+                panic!("{numbers:?}");
+            };
+            assert_eq!((granularity, translation), (0, 0));
+            assert_eq!(max - min + 1, length, "{min:#x}");
+            // Both ends are fixed.
+            assert_eq!(descriptor[4] & 0xc, 0xc);
+            passed.push((descriptor[3], min, max));
+        }
+        // The end tag and its checksum, of which zero says that there is none.
+        assert_eq!(rest, [0x79, 0]);
+        let (memory, ports, buses) = (0, 1, 2);
+        let three_gib = 3 << 30;
+        let io_apic = 0xfec0_0000;
+        assert_eq!(
+            passed,
+            [
+                (buses, 0, 255),
+                (ports, 0, 0xcf7),
+                (ports, 0xd00, 0xffff),
+                (memory, three_gib, io_apic - 1),
+            ]
+        );
+        // What lies between the ports is the bridge's.
+        assert_eq!(own, Some((0xcf8, 0xcf8, 8)));
     }
 }
