@@ -152,6 +152,12 @@ impl Player {
                 std::fs::write(rest, child.id().to_string())?;
             }
             "pid" => std::fs::write(rest, std::process::id().to_string())?,
+            // Goes on only with this argument, or only without.
+            "with" | "without" => {
+                if std::env::args().any(|arg| arg == rest) != (command == "with") {
+                    return Err(format!("not {command} {rest}").into());
+                }
+            }
             "exit" => std::process::exit(rest.parse()?),
             "abort" => std::process::abort(),
             other => return Err(format!("unknown command {other:?}").into()),

@@ -335,3 +335,22 @@ fn an_image_that_an_honest_host_breaks_has_no_campaign() {
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
     }
 }
+
+#[test]
+fn campaigns_forget_what_is_written_to_disks_and_runs_do_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = directory.path().join("disk");
+    fs::write(&disk, [0; 512]).unwrap();
+    let disk = ["--disk", disk.to_str().unwrap()];
+    let once = ["without -snapshot", "passed", POWER_OFF];
+    assert_eq!(run(&once, &disk).status.code(), Some(0));
+    let many = ["with -snapshot", "passed", POWER_OFF];
+    let seeds = ["--seeds", "1..2"];
+    let output = campaign(&directory, &many, &[&seeds[..], &disk].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stdout(&output).contains("2 of 2 cases done, 0 as they may not"));
+    // Where there is no disk, there is nothing to forget.
+    let none = ["without -snapshot", "text no disk", "passed", POWER_OFF];
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(campaign(&directory, &none, &seeds).status.code(), Some(0));
+}
