@@ -251,7 +251,9 @@ pub(crate) fn arguments(settings: &Settings<'_>) -> Vec<OsString> {
         add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
     }
     for (number, file) in settings.disks.iter().enumerate() {
-        let mut drive = OsString::from(format!("if=none,id=disk{number},format=raw,file="));
+        // Of a bare `file=`, what stands before a colon would be a protocol.
+        let mut drive = OsString::from(format!("if=none,id=disk{number},format=raw,"));
+        drive.push("file.driver=file,file.filename=");
         drive.push(escape_commas(file));
         args.extend(["-drive".into(), drive, "-device".into()]);
         args.push(format!("virtio-blk-pci-non-transitional,drive=disk{number}").into());
@@ -419,13 +421,13 @@ mod tests {
     #[test]
     fn disks_are_virtio_devices_whose_dma_is_checked() {
         let line = joined(&Settings {
-            disks: &["a".into(), "b,c".into()],
+            disks: &["a:z".into(), "b,c".into()],
             ..settings(Machine::L0)
         });
         for word in [
             "-device intel-iommu,intremap=off,aw-bits=48 -global virtio-device.iommu_platform=on",
-            "-drive if=none,id=disk0,format=raw,file=a -device virtio-blk-pci-non-transitional,drive=disk0",
-            "-drive if=none,id=disk1,format=raw,file=b,,c",
+            "-drive if=none,id=disk0,format=raw,file.driver=file,file.filename=a:z -device virtio-blk-pci-non-transitional,drive=disk0",
+            "-drive if=none,id=disk1,format=raw,file.driver=file,file.filename=b,,c",
         ] {
             assert!(line.contains(word), "{word} in {line}");
         }

@@ -320,8 +320,10 @@ impl Run {
                 fs::File::open(file).map_err(Error::unreadable(file, wanted_as))?;
             }
         }
+        let forgets = self.qemu_args.iter().any(|arg| arg == "-snapshot");
         for file in &self.disks {
-            fs::File::open(file).map_err(Error::unreadable(file, "disk"))?;
+            let disk = fs::OpenOptions::new().read(true).write(!forgets).open(file);
+            disk.map_err(Error::unreadable(file, "disk"))?;
         }
         let version = qemu::check_version(&self.qemu)?;
         if self.machine == Machine::Bare {

@@ -337,6 +337,17 @@ fn an_image_that_an_honest_host_breaks_has_no_campaign() {
 }
 
 #[test]
+fn a_disk_that_cannot_be_written_is_refused_unless_that_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    // Nobody may write to a directory, whoever that is.
+    let disk = ["--disk", directory.path().to_str().unwrap()];
+    let script = ["passed", POWER_OFF];
+    assert_eq!(run(&script, &disk).status.code(), Some(2));
+    let forgets = [&disk[..], &["--qemu-arg=-snapshot"]].concat();
+    assert_eq!(run(&script, &forgets).status.code(), Some(0));
+}
+
+#[test]
 fn campaigns_forget_what_is_written_to_disks_and_runs_do_not() {
     let directory = tempfile::tempdir().unwrap();
     let disk = directory.path().join("disk");
