@@ -207,6 +207,7 @@ impl Registers {
     }
 }
 
+#[cfg(test)]
 impl FromIterator<(String, u64)> for Registers {
     fn from_iter<I: IntoIterator<Item = (String, u64)>>(registers: I) -> Self {
         Self(registers.into_iter().collect())
