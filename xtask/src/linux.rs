@@ -318,7 +318,7 @@ impl Lab {
     /// A run with all that belongs to it.
     fn run(&self, guest: &Guest<'_>) -> Result<Prepared> {
         let (run, promised) = self.run_without_disk(guest)?;
-        let name = format!("disk-{}-{}", guest.platform.level(), guest.processors);
+        let name = format!("disk {} {}", guest.platform.name(), guest.processors);
         let disk = Disk::create(self.scratch.path().join(name))?;
         Ok(Prepared {
             run: run.disk(disk.file()),
