@@ -71,8 +71,8 @@ mod key {
     pub(super) const OLD_MAP: u16 = 0x8003;
 }
 
-/// A table further behind in its file is not found.
-const MOST_TABLES: u32 = 64 << 10;
+/// A table further behind in its file is not found. QEMU's file has 128 KiB, and more if the tables need it.
+const MOST_TABLES: u32 = 2 << 20;
 const MAX_FILES: usize = 64;
 const RECORD: usize = 64;
 const NAME: usize = 8;
@@ -186,20 +186,33 @@ impl FwCfg {
         self.select(0, hardware);
     }
 
-    /// Where the ACPI tables describe the unit that keeps devices from memory: that is L0's.
+    /// Where the ACPI tables describe the unit that keeps devices from memory: that is L0's. Tables lie one behind the other, with
+    /// zeros between some of them.
     fn remapping(&self, hardware: &mut impl Ports) -> (u32, u32) {
-        // The signature and the length, as the bytes go by.
-        let mut last = [0_u8; 8];
+        let end = self.tables.bytes.min(MOST_TABLES);
+        let mut at = 0;
         skip_to(self.tables, 0, hardware);
-        for end in 1..=self.tables.bytes.min(MOST_TABLES) {
-            last.rotate_left(1);
-            let [.., newest] = &mut last;
-            *newest = data(hardware);
-            let [s0, s1, s2, s3, l0, l1, l2, l3] = last;
-            let bytes = u32::from_le_bytes([l0, l1, l2, l3]);
-            if [s0, s1, s2, s3] == acpi::REMAPPING && (36..4096).contains(&bytes) && end >= 8 {
-                return (end - 8, end - 8 + bytes);
+        while at < end {
+            let mut signature = [data(hardware), 0, 0, 0];
+            if signature == [0; 4] {
+                at += 1;
+                continue;
             }
+            let [_, rest @ ..] = &mut signature;
+            fill(rest, hardware);
+            let mut bytes = [0; 4];
+            fill(&mut bytes, hardware);
+            let bytes = u32::from_le_bytes(bytes);
+            if bytes < 8 || bytes > end - at {
+                break;
+            }
+            if signature == acpi::REMAPPING {
+                return (at, at + bytes);
+            }
+            for _ in 8..bytes {
+                data(hardware);
+            }
+            at += bytes;
         }
         (0, 0)
     }

@@ -159,8 +159,9 @@ fn the_kernel_is_what_the_host_has_for_the_guest() {
 
 #[test]
 fn the_unit_that_keeps_devices_from_memory_is_not_in_the_tables() {
-    let mut file = b"FACS\x40\0\0\0".to_vec();
-    file.resize(0x40, 1);
+    let mut file = b"FACS\x30\0\0\0DMAR\x30\0\0\0".to_vec();
+    file.resize(0x30, 1);
+    file.resize(0x40, 0);
     file.extend(b"DMAR\x30\0\0\0\x01\0BOCHS BXPC    ");
     file.resize(0x70, 2);
     file.extend(b"WAET\x28\0\0\0");
@@ -178,6 +179,23 @@ fn the_unit_that_keeps_devices_from_memory_is_not_in_the_tables() {
     device = self::device(&mut qemu);
     let got: [u8; 0x78] = read(&mut device, &mut qemu, 0x2a);
     assert_eq!(got[..], file[..]);
+}
+
+#[test]
+fn tables_of_any_length_may_come_before_that_one() {
+    let mut file = b"DSDT".to_vec();
+    file.extend(70_000_u32.to_le_bytes());
+    file.resize(70_000, b'x');
+    file.extend(b"DMAR\x30\0\0\0");
+    file.resize(70_048, 2);
+    let mut qemu = Qemu::new(&[(0x2a, "etc/acpi/tables", &file)]);
+    assert_eq!(device(&mut qemu).hidden, (70_000, 70_048));
+    // Lengths that lead nowhere end it.
+    for wrong in [0_u32, 7, 70_049, u32::MAX] {
+        file[4..8].copy_from_slice(&wrong.to_le_bytes());
+        qemu = Qemu::new(&[(0x2a, "etc/acpi/tables", &file)]);
+        assert_eq!(device(&mut qemu).hidden, (0, 0));
+    }
 }
 
 #[test]
