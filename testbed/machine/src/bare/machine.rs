@@ -109,7 +109,7 @@ pub(super) fn main(start_info: u64, mut memory: DirectMap) -> ! {
     let unit = acpi::remapping(given.rsdp, &memory).map(Unit::new);
     if unit.is_some() {
         // It is L0's.
-        or_end(acpi::hide(given.rsdp, acpi::REMAPPING, &mut memory).ok_or(BootError::Memory));
+        or_end(acpi::hide(given.rsdp, acpi::REMAPPING, &mut memory).ok_or(BootError::Tables));
     }
 
     let (ids, watch) = or_end(guests(cpus.as_slice(), options.gdb));

@@ -17,6 +17,8 @@ pub(in super::super) enum BootError {
     NoImage,
     /// L0's part of memory is too small, or something lies where it is not mapped.
     Memory,
+    /// The table that describes what stands between devices and memory cannot be hidden.
+    Tables,
     /// A CPU that was started does not answer.
     CpuSilent(u32),
     /// A debugger takes a CPU of its own.
@@ -37,6 +39,7 @@ impl fmt::Display for BootError {
             Self::Lacks(what) => write!(f, "the CPU lacks {what}"),
             Self::NoImage => f.write_str("no image was given (-initrd)"),
             Self::Memory => f.write_str("L0's part of memory is too small"),
+            Self::Tables => f.write_str("an ACPI table cannot be hidden from the guest"),
             Self::CpuSilent(id) => write!(f, "the CPU with APIC id {id} does not start"),
             Self::NoCpuForDebugger => f.write_str("a debugger takes one more CPU (-smp)"),
             Self::Boundary => f.write_str("the virtual top of memory is no power of two"),
