@@ -327,6 +327,20 @@ fn the_cpus_share_one_configuration_device() {
 }
 
 #[test]
+fn the_configuration_device_is_guarded_but_for_its_data() {
+    let mut io = [0; crate::permission::IO_BYTES];
+    let mut msr = [0; crate::permission::MSR_BYTES];
+    Native::<Ram>::guard(
+        &mut IoPermissions::open(&mut io),
+        &mut MsrPermissions::open(&mut msr),
+    );
+    let is_guarded = |port: usize| io[port / 8] & 1 << (port % 8) != 0;
+    // Firmware reads the data by string instructions, and finds what QEMU has there.
+    assert!(is_guarded(0x510) && !is_guarded(0x511));
+    assert!((0x514..0x51c).all(is_guarded));
+}
+
+#[test]
 fn nobody_selects_an_item_while_a_transfer_goes_on() {
     let map = map();
     let (liar, transfers) = (Lock::new(Liar::honest()), Lock::new(Transfers::new()));
