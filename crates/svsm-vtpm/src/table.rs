@@ -384,7 +384,7 @@ commands! {
     0x19C PolicyParameters policy::parameters [PolicySession None] DECRYPT CALM;
     0x19D NV_DefineSpace2 nv::define_space2 [Provision User] NV DECRYPT PRESENCE;
     0x19E NV_ReadPublic2 nv::read_public2 [NvIndex None] ENCRYPT CALM;
-    0x1A0 ReadOnlyControl hierarchy::read_only_control [Platform User] NV PRESENCE;
+    0x1A0 ReadOnlyControl hierarchy::read_only_control [Platform User] NV PRESENCE CALM;
     0x1A1 PolicyTransportSPDM policy::transport_spdm [PolicySession None] DECRYPT CALM;
     #[cfg(feature = "pqc")]
     0x1A3 VerifySequenceComplete signing::verify_sequence_complete [Object User, Object None] FLUSHED CALM;

@@ -39,6 +39,14 @@ impl Core<'_> {
         self.init()
     }
 
+    /// What an earlier Shutdown saved is no longer the state.
+    pub(crate) fn end_orderly(&mut self) {
+        if Orderly::from_u8(self.permanent.orderly) != Orderly::None {
+            self.permanent.orderly = Orderly::None.to_u8();
+            self.dirty = true;
+        }
+    }
+
     fn init(&mut self) -> Result<(), LoadError> {
         self.started = false;
         self.failed = false;

@@ -1,7 +1,5 @@
 //! Read-only mode: nothing changes that outlives the next reset.
 
-use std::vec::Vec;
-
 use super::bench::{Bench, ECC_SIGNING, OWNER, Shelf};
 use crate::Rc;
 
@@ -144,11 +142,13 @@ fn it_outlives_a_resume_and_no_other_start() {
 }
 
 #[test]
-fn turning_it_on_ends_an_orderly_state() {
+fn turning_it_on_ends_an_orderly_state_and_leaving_it_off_does_not() {
     let mut bench = Bench::started();
-    let orderly = |bench: &mut Bench| -> Vec<u8> { bench.ok(0x17A, &[], STARTUP_CLEAR) };
+    let is_orderly = |bench: &mut Bench| bench.ok(0x17A, &[], STARTUP_CLEAR)[13] & 0x80 != 0;
     bench.ok(0x145, &[], &[0, 1]);
-    assert_eq!(orderly(&mut bench)[13] & 0x80, 0x80);
+    assert!(is_orderly(&mut bench));
+    set(&mut bench, false);
+    assert!(is_orderly(&mut bench));
     set(&mut bench, true);
-    assert_eq!(orderly(&mut bench)[13] & 0x80, 0);
+    assert!(!is_orderly(&mut bench));
 }
