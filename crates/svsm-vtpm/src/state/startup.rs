@@ -35,6 +35,10 @@ impl Core<'_> {
 
     /// `_TPM_Init` without a loss of power.
     pub(crate) fn reset(&mut self) -> Result<(), LoadError> {
+        if self.started {
+            // A timer that nobody looked at has signaled all the same.
+            self.tick();
+        }
         self.timers.warm = true;
         self.init()
     }
