@@ -20,6 +20,10 @@ use crate::{
     wire::{Reader, Unmarshal, Writer},
 };
 
+/// The layout of what is in a context: raised when that of objects, sequences or sessions changes, since contexts outlive an exchange of
+/// this code below them (Shutdown(STATE), or a suspended TPM).
+const LAYOUT: u16 = 2;
+
 /// The longest context data: a digest and an encrypted object.
 pub(crate) const BLOB_MAX: usize = 2 + 32 + CONTENT_MAX;
 
@@ -72,6 +76,7 @@ impl Core<'_> {
             HashAlg::Sha256,
             self.proof(head.hierarchy),
             &[
+                &LAYOUT.to_be_bytes(),
                 &self.permanent.total_reset_count.to_be_bytes(),
                 &clear.to_be_bytes(),
                 &head.sequence.to_be_bytes(),
@@ -169,10 +174,12 @@ pub(crate) fn load(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop>
         ensure(known, Rc::HANDLE.param(1))?;
         let slot = core.sessions.free_slot().ok_or(Rc::SESSION_MEMORY)?;
         let session: Session = r.read().map_err(|_| Rc::INTEGRITY.param(1))?;
+        ensure(r.rest().is_empty(), Rc::INTEGRITY.param(1))?;
         core.sessions.put(slot, head.saved.index(), session);
         head.saved
     } else {
         let content = read_content(core, &mut r).map_err(|_| Rc::INTEGRITY.param(1))?;
+        ensure(r.rest().is_empty(), Rc::INTEGRITY.param(1))?;
         core.objects.add(content)?
     });
     blob.zeroize();
