@@ -168,7 +168,7 @@ fn handle(
         frame.entities,
         sessions,
         frame.locality,
-        params,
+        Reader::sent_to(core.has_lattices(), params),
         room,
     );
     (command.run)(core, &mut call)?;
