@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use svsm_vtpm::{
-    AttachedComponent, Clock, NvStore, ObjectSlot, Random, SeamError, Seams, SentObject,
+    AttachedComponent, Clock, NvStore, ObjectSlot, Random, Resume, SeamError, Seams, SentObject,
     SessionSlot, Storage, Tpm,
     crypto::{Crypto, RustCrypto},
 };
@@ -53,6 +53,9 @@ impl NvStore for Ruler {
     }
 }
 
+/// Countdown timers of a reproducible TPM.
+pub(crate) const TIMERS: u8 = 2;
+
 /// A component that takes everything.
 struct Hole;
 
@@ -88,7 +91,7 @@ impl Ours {
     /// One whose time passes only by [`Ours::wait`], and that has what libtpms has not: countdown timers, and something attached.
     pub(crate) fn reproducible() -> Result<Self> {
         let mut it = Self::made_of(&RustCrypto, None)?;
-        it.tpm.set_timers(2);
+        it.tpm.set_timers(TIMERS);
         let all: [&mut dyn AttachedComponent; 1] = [Box::leak(Box::new(Hole))];
         it.tpm.attach(Box::leak(Box::new(all)));
         Ok(it)
@@ -143,6 +146,21 @@ impl Ours {
         // Its own generator is made anew by the power, before a manufacture draws from it.
         self.tpm.power_on()?;
         Ok(self.tpm.manufacture()?)
+    }
+
+    /// Resets the platform without a loss of power.
+    pub(crate) fn reset_platform(&mut self) -> Result<()> {
+        Ok(self.tpm.reset()?)
+    }
+
+    /// Suspends it, takes the power, and resumes it.
+    pub(crate) fn suspend_and_resume(&mut self, resume: Resume) -> Result<()> {
+        const KEY: [u8; 32] = [9; 32];
+        let mut state = vec![0; self.tpm.volatile_max()];
+        let len = self.tpm.save_volatile(&KEY, &mut state)?;
+        state.truncate(len);
+        self.tpm.power_on()?;
+        Ok(self.tpm.restore_volatile(&KEY, &mut state, resume)?)
     }
 
     /// Lets time pass, and gives the timers that have signaled by then.

@@ -1,15 +1,15 @@
 //! Commands of any bytes to our TPM alone: cheap ones, so that very many of them fit into a minute.
 //!
 //! Most are well-formed commands that were damaged more than once; some have a right head, and noise behind it; few are whole, so
-//! that there are sessions, objects and indices that the others can hit; and now and then the power goes.
+//! that there are sessions, objects and indices that the others can hit; and now and then the power goes, the platform is reset, or the TPM is moved.
 
 use anyhow::{Result, ensure};
-use svsm_vtpm::{Rc, command_handles};
+use svsm_vtpm::{Rc, Resume, command_handles};
 
 use crate::{
     compare::{code_of, hex},
     generate::{self, Generator, plain},
-    ours::Ours,
+    ours::{Ours, TIMERS},
     peer::Peer as _,
     rng::Rng,
 };
@@ -40,6 +40,8 @@ const HANDLES: [u32; 17] = [
     16,
 ];
 const STARTUP: &[u8] = b"\x80\x01\0\0\0\x0C\0\0\x01\x44\0\0";
+const STARTUP_STATE: &[u8] = b"\x80\x01\0\0\0\x0C\0\0\x01\x44\0\x01";
+const SHUTDOWN_STATE: &[u8] = b"\x80\x01\0\0\0\x0C\0\0\x01\x45\0\x01";
 
 struct Storm {
     rng: Rng,
@@ -114,10 +116,34 @@ impl Storm {
             1 => ours.launch(b"launch"),
             2 => ours.set_physical_presence(true),
             3 => ours.set_physical_presence(false),
+            4 => {
+                ours.reset_platform()?;
+                ours.execute(STARTUP).map(drop)?;
+            }
+            5 => {
+                ours.execute(SHUTDOWN_STATE)?;
+                if self.rng.one_in(2) {
+                    ours.power_cycle()?;
+                } else {
+                    ours.reset_platform()?;
+                }
+                ours.execute(STARTUP_STATE)?;
+                // If that could not be: a state that was not saved, a counter at its end.
+                ours.execute(STARTUP).map(drop)?;
+            }
+            6 => ours.suspend_and_resume(if self.rng.one_in(2) {
+                Resume::Exactly
+            } else {
+                Resume::Reseeded
+            })?,
             _ => {
                 let milliseconds = self.rng.next() >> (20 + self.rng.below(44));
                 // Months, not ages: the clock must not come to its end.
-                ours.wait(milliseconds & 0xFFFF_FFFF);
+                let signaled = ours.wait(milliseconds & 0xFFFF_FFFF);
+                ensure!(
+                    signaled >> TIMERS == 0,
+                    "timers {signaled:#x} have signaled"
+                );
             }
         }
         Ok(())
