@@ -13,7 +13,7 @@ use svsm_vtpm::{
     crypto::{Crypto, RustCrypto},
 };
 
-use crate::{compare::code_of, peer::Peer, rng::Rng};
+use crate::{compare::code_of, peer::Peer, rng::Rng, storm::ROOM};
 
 /// Numbers that begin anew when somebody says so.
 struct Entropy(&'static Mutex<Rng>);
@@ -85,19 +85,26 @@ impl Ours {
 
     /// With other primitives.
     pub(crate) fn with_crypto(crypto: &'static dyn Crypto) -> Result<Self> {
-        Self::made_of(crypto, Some(Instant::now()))
+        Self::made_of(crypto, Some(Instant::now()), 4096)
     }
 
-    /// One whose time passes only by [`Ours::wait`], and that has what libtpms has not: countdown timers, and something attached.
+    /// One whose time passes only by [`Ours::wait`], and that has what libtpms has not: countdown timers, something
+    /// attached, and with the feature `pqc` post-quantum keys.
     pub(crate) fn reproducible() -> Result<Self> {
-        let mut it = Self::made_of(&RustCrypto, None)?;
+        let mut it = Self::made_of(&RustCrypto, None, ROOM)?;
+        #[cfg(feature = "pqc")]
+        it.tpm.set_lattices(&RustCrypto);
         it.tpm.set_timers(TIMERS);
         let all: [&mut dyn AttachedComponent; 1] = [Box::leak(Box::new(Hole))];
         it.tpm.attach(Box::leak(Box::new(all)));
         Ok(it)
     }
 
-    fn made_of(crypto: &'static dyn Crypto, start: Option<Instant>) -> Result<Self> {
+    fn made_of(
+        crypto: &'static dyn Crypto,
+        start: Option<Instant>,
+        buffers: usize,
+    ) -> Result<Self> {
         let image_len = Box::leak(Box::new(AtomicUsize::new(0)));
         let entropy = Box::leak(Box::new(Mutex::new(Rng::new(1))));
         let ahead = Box::leak(Box::new(AtomicU64::new(0)));
@@ -109,8 +116,8 @@ impl Ours {
                 store: Box::leak(Box::new(Ruler(image_len))),
             },
             Storage {
-                command: vec![0; 4096].leak(),
-                response: vec![0; 4096].leak(),
+                command: vec![0; buffers].leak(),
+                response: vec![0; buffers].leak(),
                 objects: (0..3 + Storage::EXTRA_OBJECTS)
                     .map(|_| ObjectSlot::EMPTY)
                     .collect::<Vec<_>>()

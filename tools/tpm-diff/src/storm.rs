@@ -16,6 +16,8 @@ use crate::{
 
 /// Commands of the table, and some around.
 const CODES: core::ops::Range<usize> = 0x11E..0x1B0;
+/// Bytes that a command may have.
+pub(crate) const ROOM: usize = if cfg!(feature = "pqc") { 8192 } else { 4096 };
 /// Numbers that are likely to be a bound.
 const BOUNDS: [u16; 12] = [
     0, 1, 2, 8, 16, 0x20, 0x40, 0x80, 0x100, 0x400, 0x1000, 0xFFFF,
@@ -50,9 +52,26 @@ struct Storm {
     whole: [Vec<u8>; 16],
 }
 
+/// What signing and verifying with ML-DSA-87 gets along with in every profile.
+const STACK: usize = 16 << 20;
+
+/// Runs the sequence of each seed, and says how many commands succeeded.
+pub(crate) fn sequences(seeds: core::ops::Range<u64>, length: u32) -> Result<Vec<u64>> {
+    let run = move || {
+        let mut ours = Ours::reproducible()?;
+        seeds
+            .map(|seed| sequence(seed, length, &mut ours))
+            .collect()
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(run)?;
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Runs the sequence of a seed on a TPM that is made anew, and says how many commands succeeded. Whatever it answers has the form of a
 /// response, with a code that is one, and not the code of a TPM that found itself broken.
-pub(crate) fn sequence(seed: u64, length: u32, ours: &mut Ours) -> Result<u64> {
+fn sequence(seed: u64, length: u32, ours: &mut Ours) -> Result<u64> {
     let mut storm = Storm {
         rng: Rng::new(seed ^ 0x5709),
         generator: Generator::new(seed),
@@ -62,8 +81,11 @@ pub(crate) fn sequence(seed: u64, length: u32, ours: &mut Ours) -> Result<u64> {
     for command in generate::preamble() {
         ours.execute(&command)?;
     }
-    for place in &mut storm.whole {
-        *place = storm.generator.next();
+    for at in 0..storm.whole.len() {
+        let command = storm.compose();
+        if let Some(place) = storm.whole.get_mut(at) {
+            *place = command;
+        }
     }
     let mut successes = 0;
     for _ in 0..length {
@@ -151,7 +173,7 @@ impl Storm {
 
     fn next(&mut self, whole: bool) -> Vec<u8> {
         if whole {
-            let command = self.generator.next();
+            let command = self.compose();
             let at = self.rng.below(self.whole.len());
             if let Some(place) = self.whole.get_mut(at) {
                 place.clone_from(&command);
@@ -168,13 +190,22 @@ impl Storm {
             }
             _ => self.damaged(),
         };
-        command.truncate(4096);
+        command.truncate(ROOM);
         if !self.rng.one_in(24) {
             let size = u32::try_from(command.len()).unwrap_or(0).to_be_bytes();
             let place = command.iter_mut().skip(2);
             place.zip(size).for_each(|(to, from)| *to = from);
         }
         command
+    }
+
+    /// A whole command.
+    fn compose(&mut self) -> Vec<u8> {
+        #[cfg(feature = "pqc")]
+        if self.rng.one_in(3) {
+            return crate::lattice::command(&mut self.rng);
+        }
+        self.generator.next()
     }
 
     fn fill(&mut self, bytes: &mut [u8]) {
