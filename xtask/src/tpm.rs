@@ -14,9 +14,23 @@ const LIBRARY: &str = "libtpms.so.0";
 
 /// Builds a tool of the workspace, optimized, and says where it is.
 pub(crate) fn tool(name: &str) -> Result<PathBuf> {
+    built(name, &[])
+}
+
+/// The `tpm-diff` whose storm has post-quantum keys. It is kept beside the one that compares, so that neither takes the other's place.
+pub(crate) fn storm_tool() -> Result<PathBuf> {
+    let tool = built("tpm-diff", &["--features", "pqc"])?;
+    let kept = tool.with_file_name("tpm-storm");
+    std::fs::copy(&tool, &kept)
+        .with_context(|| format!("cannot copy {} to {}", tool.display(), kept.display()))?;
+    Ok(kept)
+}
+
+fn built(name: &str, features: &[&str]) -> Result<PathBuf> {
     proc::run(
         proc::cargo()
             .args(["build", "--quiet", "--release", "-p", name])
+            .args(features)
             .current_dir(workspace::root()),
     )?;
     Ok(workspace::target_dir()?.join("release").join(name))

@@ -59,7 +59,7 @@ impl<'c> Call<'c> {
         entities: [Entity; 3],
         sessions: [Handle; 3],
         locality: u8,
-        params: &'c [u8],
+        params: Reader<'c>,
         out: &'c mut [u8],
     ) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl<'c> Call<'c> {
             entities,
             locality,
             sessions,
-            params: Reader::new(params),
+            params,
             param: 0,
             out: Writer::new(out),
             handle: None,

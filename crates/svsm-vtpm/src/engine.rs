@@ -249,15 +249,20 @@ impl<'a> Tpm<'a> {
 
     /// Sets how many authenticated countdown timers there are: up to 8, and none by default. A timer is worth something if somebody
     /// outside acts when it signals, which [`Tpm::timers`] tells. A TPM without timers has no `TPM2_ACT_SetTimeout`. Has to be set before
-    /// the power comes, and to the same number each time.
+    /// the power comes, and to the same number each time; once the power came it changes nothing.
     pub fn set_timers(&mut self, count: u8) {
-        self.core.timers.count = count.min(TIMERS_MAX);
+        if !self.core.is_loaded() {
+            self.core.timers.forget();
+            self.core.timers.count = count.min(TIMERS_MAX);
+        }
     }
 
     /// Attaches components: the first is called 0x9000_0000, and the others follow. A TPM with none, as it is by default, has no
-    /// `TPM2_AC_GetCapability` and `TPM2_AC_Send`. Has to be done before the power comes.
+    /// `TPM2_AC_GetCapability` and `TPM2_AC_Send`. Has to be done before the power comes; afterwards it changes nothing.
     pub fn attach(&mut self, components: &'a mut [&'a mut dyn AttachedComponent]) {
-        self.core.components = components;
+        if !self.core.is_loaded() {
+            self.core.components = components;
+        }
     }
 
     /// Which countdown timers have signaled by now, and when to ask again. Between a reset and the next startup none does.

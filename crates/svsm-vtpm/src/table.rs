@@ -233,6 +233,9 @@ pub(crate) const SET_AUDIT_STATUS: u16 = 0x140;
 pub(crate) const AC_GET_CAPABILITY: u16 = 0x194;
 pub(crate) const AC_SEND: u16 = 0x195;
 pub(crate) const ACT_SET_TIMEOUT: u16 = 0x198;
+/// Commands that came with post-quantum keys: the first and the last code.
+pub(crate) const VERIFY_SEQUENCE_COMPLETE: u16 = 0x1A3;
+pub(crate) const SIGN_SEQUENCE_START: u16 = 0x1AA;
 
 /// Commands that a TPM in read-only mode does not run, in ascending order (version 1.83: Part 3, clause 24.9).
 const CHANGING: [u16; 28] = [
@@ -245,9 +248,6 @@ const CHANGING: [u16; 28] = [
 pub(crate) fn changes(code: u16) -> bool {
     CHANGING.binary_search(&code).is_ok()
 }
-/// Commands that came with post-quantum keys: the first and the last code.
-pub(crate) const VERIFY_SEQUENCE_COMPLETE: u16 = 0x1A3;
-pub(crate) const SIGN_SEQUENCE_START: u16 = 0x1AA;
 
 macro_rules! commands {
     ($($(#[$only:meta])* $code:literal $name:ident $module:ident::$run:ident
@@ -384,7 +384,7 @@ commands! {
     0x19C PolicyParameters policy::parameters [PolicySession None] DECRYPT CALM;
     0x19D NV_DefineSpace2 nv::define_space2 [Provision User] NV DECRYPT PRESENCE;
     0x19E NV_ReadPublic2 nv::read_public2 [NvIndex None] ENCRYPT CALM;
-    0x1A0 ReadOnlyControl hierarchy::read_only_control [Platform User] NV PRESENCE;
+    0x1A0 ReadOnlyControl hierarchy::read_only_control [Platform User] NV PRESENCE CALM;
     0x1A1 PolicyTransportSPDM policy::transport_spdm [PolicySession None] DECRYPT CALM;
     #[cfg(feature = "pqc")]
     0x1A3 VerifySequenceComplete signing::verify_sequence_complete [Object User, Object None] FLUSHED CALM;

@@ -16,11 +16,29 @@ pub(crate) trait Marshal {
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
+    lattices: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) const fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self {
+            rest: bytes,
+            lattices: true,
+        }
+    }
+
+    /// As [`Reader::new`], for what somebody sends to a TPM with or without post-quantum keys: one that has none does not read their
+    /// structures either, and answers as one that never heard of them.
+    pub(crate) const fn sent_to(has_lattices: bool, bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            lattices: has_lattices,
+        }
+    }
+
+    /// Whether there can be structures of post-quantum keys in it.
+    pub(crate) const fn lattices(&self) -> bool {
+        self.lattices
     }
 
     /// The next `n` bytes.

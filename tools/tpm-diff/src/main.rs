@@ -4,6 +4,8 @@
 mod compare; // sequences, and where the two part
 mod explained; // the reviewed list of differences
 mod generate; // commands, whole and damaged
+#[cfg(feature = "pqc")]
+mod lattice; // commands with post-quantum keys
 mod libtpms; // the other TPM: opened at run time
 mod measure; // how long operations take
 mod ours; // our TPM
@@ -112,22 +114,18 @@ fn main() -> Result<ExitCode> {
     }
     let list = Explained::load()?;
     let mut tally = Tally::new(&list);
-    let mut ours = if options.storm {
-        Ours::reproducible()?
-    } else {
-        Ours::new()?
-    };
     let seeds = options.seed..options.seed.saturating_add(options.sequences);
     if options.storm {
-        for seed in seeds {
-            let successes = storm::sequence(seed, STORM, &mut ours)?;
+        for successes in storm::sequences(seeds, STORM)? {
             tally.add(STORM, successes);
         }
     } else if options.alone {
+        let mut ours = Ours::new()?;
         for seed in seeds {
             tally.alone(seed, options.length, &mut ours)?;
         }
     } else {
+        let mut ours = Ours::new()?;
         let mut theirs = Child::start(&options.library)?;
         for seed in seeds {
             tally.sequence(seed, options.length, &mut ours, &mut theirs, options.trace)?;

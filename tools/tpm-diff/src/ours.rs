@@ -8,12 +8,12 @@ use std::{
 
 use anyhow::Result;
 use svsm_vtpm::{
-    AttachedComponent, Clock, NvStore, ObjectSlot, Random, SeamError, Seams, SentObject,
+    AttachedComponent, Clock, NvStore, ObjectSlot, Random, Resume, SeamError, Seams, SentObject,
     SessionSlot, Storage, Tpm,
     crypto::{Crypto, RustCrypto},
 };
 
-use crate::{compare::code_of, peer::Peer, rng::Rng};
+use crate::{compare::code_of, peer::Peer, rng::Rng, storm::ROOM};
 
 /// Numbers that begin anew when somebody says so.
 struct Entropy(&'static Mutex<Rng>);
@@ -53,6 +53,9 @@ impl NvStore for Ruler {
     }
 }
 
+/// Countdown timers of a reproducible TPM.
+pub(crate) const TIMERS: u8 = 2;
+
 /// A component that takes everything.
 struct Hole;
 
@@ -82,19 +85,26 @@ impl Ours {
 
     /// With other primitives.
     pub(crate) fn with_crypto(crypto: &'static dyn Crypto) -> Result<Self> {
-        Self::made_of(crypto, Some(Instant::now()))
+        Self::made_of(crypto, Some(Instant::now()), 4096)
     }
 
-    /// One whose time passes only by [`Ours::wait`], and that has what libtpms has not: countdown timers, and something attached.
+    /// One whose time passes only by [`Ours::wait`], and that has what libtpms has not: countdown timers, something
+    /// attached, and with the feature `pqc` post-quantum keys.
     pub(crate) fn reproducible() -> Result<Self> {
-        let mut it = Self::made_of(&RustCrypto, None)?;
-        it.tpm.set_timers(2);
+        let mut it = Self::made_of(&RustCrypto, None, ROOM)?;
+        #[cfg(feature = "pqc")]
+        it.tpm.set_lattices(&RustCrypto);
+        it.tpm.set_timers(TIMERS);
         let all: [&mut dyn AttachedComponent; 1] = [Box::leak(Box::new(Hole))];
         it.tpm.attach(Box::leak(Box::new(all)));
         Ok(it)
     }
 
-    fn made_of(crypto: &'static dyn Crypto, start: Option<Instant>) -> Result<Self> {
+    fn made_of(
+        crypto: &'static dyn Crypto,
+        start: Option<Instant>,
+        buffers: usize,
+    ) -> Result<Self> {
         let image_len = Box::leak(Box::new(AtomicUsize::new(0)));
         let entropy = Box::leak(Box::new(Mutex::new(Rng::new(1))));
         let ahead = Box::leak(Box::new(AtomicU64::new(0)));
@@ -106,8 +116,8 @@ impl Ours {
                 store: Box::leak(Box::new(Ruler(image_len))),
             },
             Storage {
-                command: vec![0; 4096].leak(),
-                response: vec![0; 4096].leak(),
+                command: vec![0; buffers].leak(),
+                response: vec![0; buffers].leak(),
                 objects: (0..3 + Storage::EXTRA_OBJECTS)
                     .map(|_| ObjectSlot::EMPTY)
                     .collect::<Vec<_>>()
@@ -143,6 +153,21 @@ impl Ours {
         // Its own generator is made anew by the power, before a manufacture draws from it.
         self.tpm.power_on()?;
         Ok(self.tpm.manufacture()?)
+    }
+
+    /// Resets the platform without a loss of power.
+    pub(crate) fn reset_platform(&mut self) -> Result<()> {
+        Ok(self.tpm.reset()?)
+    }
+
+    /// Suspends it, takes the power, and resumes it.
+    pub(crate) fn suspend_and_resume(&mut self, resume: Resume) -> Result<()> {
+        const KEY: [u8; 32] = [9; 32];
+        let mut state = vec![0; self.tpm.volatile_max()];
+        let len = self.tpm.save_volatile(&KEY, &mut state)?;
+        state.truncate(len);
+        self.tpm.power_on()?;
+        Ok(self.tpm.restore_volatile(&KEY, &mut state, resume)?)
     }
 
     /// Lets time pass, and gives the timers that have signaled by then.

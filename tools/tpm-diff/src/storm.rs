@@ -1,21 +1,23 @@
 //! Commands of any bytes to our TPM alone: cheap ones, so that very many of them fit into a minute.
 //!
 //! Most are well-formed commands that were damaged more than once; some have a right head, and noise behind it; few are whole, so
-//! that there are sessions, objects and indices that the others can hit; and now and then the power goes.
+//! that there are sessions, objects and indices that the others can hit; and now and then the power goes, the platform is reset, or the TPM is moved.
 
 use anyhow::{Result, ensure};
-use svsm_vtpm::{Rc, command_handles};
+use svsm_vtpm::{Rc, Resume, command_handles};
 
 use crate::{
     compare::{code_of, hex},
     generate::{self, Generator, plain},
-    ours::Ours,
+    ours::{Ours, TIMERS},
     peer::Peer as _,
     rng::Rng,
 };
 
 /// Commands of the table, and some around.
 const CODES: core::ops::Range<usize> = 0x11E..0x1B0;
+/// Bytes that a command may have.
+pub(crate) const ROOM: usize = if cfg!(feature = "pqc") { 8192 } else { 4096 };
 /// Numbers that are likely to be a bound.
 const BOUNDS: [u16; 12] = [
     0, 1, 2, 8, 16, 0x20, 0x40, 0x80, 0x100, 0x400, 0x1000, 0xFFFF,
@@ -40,6 +42,8 @@ const HANDLES: [u32; 17] = [
     16,
 ];
 const STARTUP: &[u8] = b"\x80\x01\0\0\0\x0C\0\0\x01\x44\0\0";
+const STARTUP_STATE: &[u8] = b"\x80\x01\0\0\0\x0C\0\0\x01\x44\0\x01";
+const SHUTDOWN_STATE: &[u8] = b"\x80\x01\0\0\0\x0C\0\0\x01\x45\0\x01";
 
 struct Storm {
     rng: Rng,
@@ -48,9 +52,26 @@ struct Storm {
     whole: [Vec<u8>; 16],
 }
 
+/// What signing and verifying with ML-DSA-87 gets along with in every profile.
+const STACK: usize = 16 << 20;
+
+/// Runs the sequence of each seed, and says how many commands succeeded.
+pub(crate) fn sequences(seeds: core::ops::Range<u64>, length: u32) -> Result<Vec<u64>> {
+    let run = move || {
+        let mut ours = Ours::reproducible()?;
+        seeds
+            .map(|seed| sequence(seed, length, &mut ours))
+            .collect()
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(run)?;
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Runs the sequence of a seed on a TPM that is made anew, and says how many commands succeeded. Whatever it answers has the form of a
 /// response, with a code that is one, and not the code of a TPM that found itself broken.
-pub(crate) fn sequence(seed: u64, length: u32, ours: &mut Ours) -> Result<u64> {
+fn sequence(seed: u64, length: u32, ours: &mut Ours) -> Result<u64> {
     let mut storm = Storm {
         rng: Rng::new(seed ^ 0x5709),
         generator: Generator::new(seed),
@@ -60,8 +81,11 @@ pub(crate) fn sequence(seed: u64, length: u32, ours: &mut Ours) -> Result<u64> {
     for command in generate::preamble() {
         ours.execute(&command)?;
     }
-    for place in &mut storm.whole {
-        *place = storm.generator.next();
+    for at in 0..storm.whole.len() {
+        let command = storm.compose();
+        if let Some(place) = storm.whole.get_mut(at) {
+            *place = command;
+        }
     }
     let mut successes = 0;
     for _ in 0..length {
@@ -114,10 +138,34 @@ impl Storm {
             1 => ours.launch(b"launch"),
             2 => ours.set_physical_presence(true),
             3 => ours.set_physical_presence(false),
+            4 => {
+                ours.reset_platform()?;
+                ours.execute(STARTUP).map(drop)?;
+            }
+            5 => {
+                ours.execute(SHUTDOWN_STATE)?;
+                if self.rng.one_in(2) {
+                    ours.power_cycle()?;
+                } else {
+                    ours.reset_platform()?;
+                }
+                ours.execute(STARTUP_STATE)?;
+                // If that could not be: a state that was not saved, a counter at its end.
+                ours.execute(STARTUP).map(drop)?;
+            }
+            6 => ours.suspend_and_resume(if self.rng.one_in(2) {
+                Resume::Exactly
+            } else {
+                Resume::Reseeded
+            })?,
             _ => {
                 let milliseconds = self.rng.next() >> (20 + self.rng.below(44));
                 // Months, not ages: the clock must not come to its end.
-                ours.wait(milliseconds & 0xFFFF_FFFF);
+                let signaled = ours.wait(milliseconds & 0xFFFF_FFFF);
+                ensure!(
+                    signaled >> TIMERS == 0,
+                    "timers {signaled:#x} have signaled"
+                );
             }
         }
         Ok(())
@@ -125,7 +173,7 @@ impl Storm {
 
     fn next(&mut self, whole: bool) -> Vec<u8> {
         if whole {
-            let command = self.generator.next();
+            let command = self.compose();
             let at = self.rng.below(self.whole.len());
             if let Some(place) = self.whole.get_mut(at) {
                 place.clone_from(&command);
@@ -142,13 +190,22 @@ impl Storm {
             }
             _ => self.damaged(),
         };
-        command.truncate(4096);
+        command.truncate(ROOM);
         if !self.rng.one_in(24) {
             let size = u32::try_from(command.len()).unwrap_or(0).to_be_bytes();
             let place = command.iter_mut().skip(2);
             place.zip(size).for_each(|(to, from)| *to = from);
         }
         command
+    }
+
+    /// A whole command.
+    fn compose(&mut self) -> Vec<u8> {
+        #[cfg(feature = "pqc")]
+        if self.rng.one_in(3) {
+            return crate::lattice::command(&mut self.rng);
+        }
+        self.generator.next()
     }
 
     fn fill(&mut self, bytes: &mut [u8]) {

@@ -22,11 +22,29 @@ const PASSED: &str = "guest: verdict: passed";
 const INIT: &str = include_str!("tpm-init.sh");
 
 pub(super) fn command(timeout: u64, quiet: bool) -> Result<ExitCode> {
-    let desk = Desk::bring()?;
+    let desk = Desk::lay(Parts::bring()?)?;
     for device in DEVICES {
         desk.run(device, Duration::from_secs(timeout), quiet)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What comes from elsewhere, and is not to be had on every machine.
+pub(crate) struct Parts {
+    qemu: PathBuf,
+    kernel: PathBuf,
+    tools: PathBuf,
+}
+
+impl Parts {
+    /// Fetches what is missing.
+    pub(crate) fn bring() -> Result<Self> {
+        Ok(Self {
+            qemu: setup::qemu(Install::Allowed)?.program,
+            kernel: kernel::fetch()?.image,
+            tools: tools()?,
+        })
+    }
 }
 
 /// Everything that a guest with a TPM is started from.
@@ -38,16 +56,14 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Fetches what is missing.
-    pub(crate) fn bring() -> Result<Self> {
-        let qemu = setup::qemu(Install::Allowed)?.program;
-        let kernel = kernel::fetch()?.image;
+    /// Makes the rest: whatever fails here is ours.
+    pub(crate) fn lay(parts: Parts) -> Result<Self> {
         let sim = tpm::tool("tpm-sim")?;
         let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
-        std::fs::write(scratch.path().join("initrd"), ram_disk(&tools()?)?)?;
+        std::fs::write(scratch.path().join("initrd"), ram_disk(&parts.tools)?)?;
         Ok(Self {
-            qemu,
-            kernel,
+            qemu: parts.qemu,
+            kernel: parts.kernel,
             sim,
             scratch,
         })

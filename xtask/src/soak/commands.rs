@@ -27,7 +27,10 @@ pub(super) fn series(args: &Args, who: Who) -> Result<ExitCode> {
         Who::Alone => ("tpm", ALONE),
         Who::Storm => ("tpm-storm", STORM),
     };
-    let tool = tpm::tool("tpm-diff")?;
+    let tool = match who {
+        Who::Storm => tpm::storm_tool()?,
+        Who::Both | Who::Alone => tpm::tool("tpm-diff")?,
+    };
     let image = fingerprint(&tool)?;
     let dir = workspace::target_dir()?.join("soak");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;

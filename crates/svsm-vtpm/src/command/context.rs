@@ -8,7 +8,7 @@ use crate::{
     bytes::Bytes,
     crypto::{Digest, kdf},
     handle::{Handle, HandleKind},
-    object::store::{CONTENT_MAX, read_content, write_content},
+    object::store::{CLASSIC_MAX, CONTENT_MAX, read_content, write_content},
     rc::{Rc, Stop, ensure},
     state::{
         Core,
@@ -17,11 +17,17 @@ use crate::{
     },
     structures::attributes::ObjectAttributes as A,
     table::Kind,
-    wire::{Reader, Unmarshal, Writer},
+    wire::{Reader, Writer},
 };
+
+/// The layout of what is in a context: raised when that of objects, sequences or sessions changes, since contexts outlive an exchange of
+/// this code below them (Shutdown(STATE), or a suspended TPM).
+const LAYOUT: u16 = 2;
 
 /// The longest context data: a digest and an encrypted object.
 pub(crate) const BLOB_MAX: usize = 2 + 32 + CONTENT_MAX;
+/// The same of a TPM without post-quantum keys.
+pub(crate) const CLASSIC_BLOB_MAX: usize = 2 + 32 + CLASSIC_MAX;
 
 /// `savedHandle` of objects (Part 2, clause 14.5).
 const SAVED_OBJECT: Handle = Handle(0x8000_0000);
@@ -72,6 +78,7 @@ impl Core<'_> {
             HashAlg::Sha256,
             self.proof(head.hierarchy),
             &[
+                &LAYOUT.to_be_bytes(),
                 &self.permanent.total_reset_count.to_be_bytes(),
                 &clear.to_be_bytes(),
                 &head.sequence.to_be_bytes(),
@@ -144,7 +151,12 @@ pub(crate) fn load(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop>
             Rc::VALUE,
         )?;
         Kind::Hierarchy.check(head.hierarchy)?;
-        Ok((head, Bytes::<BLOB_MAX>::read(r)?))
+        let max = if r.lattices() {
+            BLOB_MAX
+        } else {
+            CLASSIC_BLOB_MAX
+        };
+        Ok((head, Bytes::<BLOB_MAX>::new(r.sized(max)?).ok_or(Rc::SIZE)?))
     })?;
     call.end()?;
     let session = head.saved.is_session();
@@ -169,10 +181,12 @@ pub(crate) fn load(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop>
         ensure(known, Rc::HANDLE.param(1))?;
         let slot = core.sessions.free_slot().ok_or(Rc::SESSION_MEMORY)?;
         let session: Session = r.read().map_err(|_| Rc::INTEGRITY.param(1))?;
+        ensure(r.rest().is_empty(), Rc::INTEGRITY.param(1))?;
         core.sessions.put(slot, head.saved.index(), session);
         head.saved
     } else {
         let content = read_content(core, &mut r).map_err(|_| Rc::INTEGRITY.param(1))?;
+        ensure(r.rest().is_empty(), Rc::INTEGRITY.param(1))?;
         core.objects.add(content)?
     });
     blob.zeroize();

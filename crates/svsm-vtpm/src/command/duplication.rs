@@ -6,7 +6,7 @@ use crate::{
     handle::Handle,
     object::{
         protect::{Guard, Private},
-        secret::{Encrypted, Label},
+        secret::{Encrypted, Label, read_encrypted},
     },
     rc::{About, Rc, Stop, ensure},
     state::{Core, object::name_of},
@@ -79,7 +79,7 @@ pub(crate) fn duplicate(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), 
 pub(crate) fn rewrap(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let duplicate: Private = call.param()?;
     let name: Name = call.param()?;
-    let secret: Encrypted = call.param()?;
+    let secret = call.param_with(read_encrypted)?;
     call.end()?;
     let [old, new] = [call.entity(0), call.entity(1)];
     // Without an old parent there is no outer wrapping.
@@ -115,7 +115,7 @@ pub(crate) fn import(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     let key: Data = call.param()?;
     let public = call.param_with(|r| Public::read_sized(r, false))?;
     let duplicate: Private = call.param()?;
-    let secret: Encrypted = call.param()?;
+    let secret = call.param_with(read_encrypted)?;
     let cipher: Option<Cipher> = call.param_with(read_cipher_or_null)?;
     call.end()?;
     let fixed = public.attributes.intersects(A::FIXED_TPM | A::FIXED_PARENT);

@@ -1,6 +1,6 @@
 //! Key encapsulation (version 1.85, clauses 14.10 and 14.11), of which this TPM has ML-KEM.
 
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use super::Call;
 use crate::{
@@ -33,14 +33,15 @@ fn kem_key<'c>(
 /// TPM2_Encapsulate (clause 14.10).
 pub(crate) fn encapsulate(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     call.end()?;
-    let mut random = [0; 32];
-    core.random(&mut random)?;
+    // Nothing is drawn for a key that may not be used so.
+    kem_key(core, call.entity(0))?;
+    let mut random = Zeroizing::new([0; 32]);
+    core.random(&mut *random)?;
     let (_, set, key) = kem_key(core, call.entity(0))?;
     let encapsulated = core.lattices()?.encapsulate(set, key.as_slice(), &random);
-    random.zeroize();
-    let (mut shared, ciphertext) = encapsulated.ok_or(Rc::KEY.handle(1))?;
-    call.out.sized(&shared)?;
-    shared.zeroize();
+    let (shared, ciphertext) = encapsulated.ok_or(Rc::KEY.handle(1))?;
+    let shared = Zeroizing::new(shared);
+    call.out.sized(&*shared)?;
     Ok(call.put(&ciphertext)?)
 }
 
@@ -56,11 +57,10 @@ pub(crate) fn decapsulate(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
         .first_chunk()
         .ok_or(Rc::KEY.handle(1))?;
     // Whether a ciphertext of the right length is right, nobody is told (FIPS 203, section 6.3).
-    let mut shared = core
+    let shared = core
         .lattices()?
         .decapsulate(set, seed, ciphertext.as_slice())
         .ok_or(Rc::SIZE.param(1))?;
-    call.out.sized(&shared)?;
-    shared.zeroize();
-    Ok(())
+    let shared = Zeroizing::new(shared);
+    Ok(call.out.sized(&*shared)?)
 }

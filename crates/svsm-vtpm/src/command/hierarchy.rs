@@ -209,7 +209,10 @@ pub(crate) fn change_auth(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<()
 pub(crate) fn read_only_control(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let state: bool = call.param()?;
     call.end()?;
-    core.read_only = state;
+    if state != core.read_only {
+        core.read_only = state;
+        core.end_orderly();
+    }
     Ok(())
 }
 

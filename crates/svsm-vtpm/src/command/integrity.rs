@@ -10,7 +10,7 @@ use crate::{
     state::{
         Core,
         pcr::rule_of,
-        permanent::{Orderly, Permanent, Policy},
+        permanent::{Permanent, Policy},
     },
     structures::pcr::{PCR_COUNT, PcrSelection, PcrSelections, SELECT_LEN},
 };
@@ -31,10 +31,7 @@ impl Core<'_> {
         if rule_of(pcr).counted {
             self.reset.pcr_counter = self.reset.pcr_counter.wrapping_add(1);
         }
-        if Orderly::from_u8(self.permanent.orderly) != Orderly::None {
-            self.permanent.orderly = Orderly::None.to_u8();
-            self.dirty = true;
-        }
+        self.end_orderly();
     }
 
     fn may_extend(&self, pcr: usize, locality: u8) -> Result<(), Rc> {

@@ -334,7 +334,7 @@ pub(crate) fn create_loaded(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<
     };
     ensure(core.objects.free_slot().is_some(), Rc::OBJECT_MEMORY)?;
     let derived = parent.as_ref().is_some_and(Object::is_derivation_parent);
-    let mut r = Reader::new(template.as_slice());
+    let mut r = Reader::sent_to(core.has_lattices(), template.as_slice());
     let (public, derive) = if derived {
         Public::read_derived(&mut r).map(|(public, derive)| (public, Some(derive)))
     } else {

@@ -6,7 +6,7 @@ use crate::{
     bytes::Bytes,
     crypto::{Digest, kdf},
     handle::{Handle, HandleKind},
-    object::secret::Encrypted,
+    object::secret::read_encrypted,
     rc::{About, Rc, Stop, ensure},
     state::{
         Core,
@@ -18,7 +18,7 @@ use crate::{
 /// TPM2_StartAuthSession (clause 11.1).
 pub(crate) fn start(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let nonce_caller: Digest = call.param()?;
-    let encrypted_salt: Encrypted = call.param()?;
+    let encrypted_salt = call.param_with(read_encrypted)?;
     let kind = call.param_with(|r| match r.read::<u8>()? {
         0 => Ok(SessionKind::Hmac),
         1 => Ok(SessionKind::Policy),

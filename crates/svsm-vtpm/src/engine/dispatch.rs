@@ -8,7 +8,7 @@ use crate::{
     command::Call,
     handle::Handle,
     rc::{About, Rc, Stop, ensure},
-    state::{Core, permanent::Orderly, selftest::Tests},
+    state::{Core, selftest::Tests},
     structures::attest::Tag,
     table::{self, Flags, Role},
     wire::{Reader, Writer},
@@ -112,9 +112,8 @@ fn prepare(frame: &mut Frame, core: &mut Core<'_>, buffer: &mut [u8]) -> Result<
         auth::check_sessions(frame, core, buffer)?;
         crypt::decrypt(frame, core, buffer)?;
     }
-    if !command.has(Flags::CALM) && Orderly::from_u8(core.permanent.orderly) != Orderly::None {
-        core.permanent.orderly = Orderly::None.to_u8();
-        core.dirty = true;
+    if !command.has(Flags::CALM) {
+        core.end_orderly();
     }
     Ok(())
 }
@@ -169,7 +168,7 @@ fn handle(
         frame.entities,
         sessions,
         frame.locality,
-        params,
+        Reader::sent_to(core.has_lattices(), params),
         room,
     );
     (command.run)(core, &mut call)?;

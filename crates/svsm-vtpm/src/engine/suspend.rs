@@ -18,7 +18,7 @@ use crate::{
 
 const MAGIC: [u8; 8] = *b"svsmvola";
 /// The layout; raised when it changes.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 /// The algorithms, commands and structures that a state may speak of; raised when one is added.
 const PROFILE: u16 = 3;
 /// Added to the profile of a TPM with post-quantum keys.
@@ -48,6 +48,11 @@ pub enum Refusal {
         /// The layout.
         format: u16,
     },
+    /// An older version wrote it, in a layout of this number, which this version does not read.
+    Older {
+        /// The layout.
+        format: u16,
+    },
     /// It may speak of algorithms or commands that this version does not have.
     Profile {
         /// The profile.
@@ -72,6 +77,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Foreign => f.write_str("no volatile state of a tpm"),
             Self::Newer { format } => write!(f, "volatile state in the newer format {format}"),
+            Self::Older { format } => write!(f, "volatile state in the older format {format}"),
             Self::Profile { profile } => write!(f, "volatile state of profile {profile}"),
             Self::Damaged => f.write_str("volatile state damaged or under another key"),
             Self::Capacity => f.write_str("volatile state of a tpm of another size"),
@@ -253,7 +259,7 @@ fn read_head(blob: &[u8], own: u16) -> Result<([u8; PREFIX_LEN], Code), Refusal>
     match format {
         FORMAT => {}
         newer if newer > FORMAT => return Err(Refusal::Newer { format }),
-        _ => return Err(Refusal::Damaged),
+        _ => return Err(Refusal::Older { format }),
     }
     if profile != own {
         return Err(Refusal::Profile { profile });

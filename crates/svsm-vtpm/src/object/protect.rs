@@ -140,8 +140,7 @@ fn sized_sensitive(sensitive: &Sensitive) -> Result<Private, Rc> {
     Ok(out)
 }
 
-fn read_sized_sensitive(bytes: &[u8]) -> Result<Sensitive, Rc> {
-    let mut r = Reader::new(bytes);
+fn read_sized_sensitive(mut r: Reader<'_>) -> Result<Sensitive, Rc> {
     let sensitive = r.sized_as()?;
     ensure(r.is_empty(), Rc::SIZE)?;
     Ok(sensitive)
@@ -176,7 +175,8 @@ impl Core<'_> {
         parent: &Object,
     ) -> Result<Sensitive, Rc> {
         let mut plain = Guard::of_parent(parent)?.unwrap(self.crypto, name, true, private)?;
-        let sensitive = read_sized_sensitive(plain.as_slice());
+        let sensitive =
+            read_sized_sensitive(Reader::sent_to(self.has_lattices(), plain.as_slice()));
         plain.zeroize();
         sensitive
     }
@@ -231,7 +231,7 @@ impl Core<'_> {
             let expected = inner_integrity(self.crypto, hash, plain, name);
             ensure(digest == expected, Rc::INTEGRITY)?;
         }
-        let sensitive = read_sized_sensitive(plain);
+        let sensitive = read_sized_sensitive(Reader::sent_to(self.has_lattices(), plain));
         data.zeroize();
         sensitive
     }

@@ -17,6 +17,18 @@ use crate::{
 
 /// An encrypted secret: a number of an RSA key, a point, or a ciphertext of ML-KEM.
 pub(crate) type Encrypted = Bytes<ENCRYPTED_MAX>;
+/// The longest one without ML-KEM: a number of RSA-4096.
+const CLASSIC_MAX: usize = 512;
+
+/// `TPM2B_ENCRYPTED_SECRET`.
+pub(crate) fn read_encrypted(r: &mut Reader<'_>) -> Result<Encrypted, Rc> {
+    let max = if r.lattices() {
+        ENCRYPTED_MAX
+    } else {
+        CLASSIC_MAX
+    };
+    Encrypted::new(r.sized(max)?).ok_or(Rc::SIZE)
+}
 
 /// What a secret is for: the label of its derivation, with the zero that OAEP takes along.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! A message on its way to a signature or from one (version 1.85, Part 1, clause 29.4): what is kept of it between two commands.
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{Core, entity::Entity, object::Object};
 use crate::{
@@ -180,17 +180,35 @@ fn identity(core: &Core<'_>, object: &Object) -> Name {
     hashed_name(core.crypto, Some(crate::HashAlg::Sha256), &[area])
 }
 
+/// Codes in progress are as good as keys: who has one can make the code of any longer message.
 impl Zeroize for Message {
     fn zeroize(&mut self) {
-        if let Progress::Hmac(state, key) = &mut self.progress {
-            state.state.zeroize();
-            key.zeroize();
+        self.head.zeroize();
+        match &mut self.progress {
+            Progress::Dsa(sponge) => sponge.zeroize(),
+            Progress::HashDsa(sponge, state) => {
+                sponge.zeroize();
+                state.state.zeroize();
+            }
+            Progress::Digest(state, _) => state.state.zeroize(),
+            Progress::Hmac(state, key) => {
+                state.state.zeroize();
+                key.zeroize();
+            }
         }
         if let Some(state) = &mut self.ticket {
             state.state.zeroize();
         }
     }
 }
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        self.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for Message {}
 
 impl Core<'_> {
     pub(crate) fn message_of(&self, entity: Entity) -> Option<&Message> {
@@ -259,5 +277,66 @@ impl Unmarshal for Message {
             },
             ticket: if r.read()? { Some(r.read()?) } else { None },
         })
+    }
+}
+
+#[cfg(all(test, feature = "rustcrypto"))]
+mod tests {
+    use super::*;
+    use crate::{
+        HashAlg,
+        crypto::{Hashing as _, RustCrypto},
+    };
+
+    #[test]
+    fn nothing_of_a_message_is_left_when_it_is_wiped() {
+        const fn wiped_when_dropped<T: ZeroizeOnDrop>() {}
+        const { wiped_when_dropped::<Message>() };
+        let (inner, key) = hmac_inner(&RustCrypto, HashAlg::Sha256, b"key");
+        let hash = || RustCrypto.start(HashAlg::Sha256);
+        let mut sponge = Shake::new();
+        sponge.absorb(&RustCrypto, b"message");
+        for progress in [
+            Progress::Dsa(sponge.clone()),
+            Progress::HashDsa(sponge.clone(), hash()),
+            Progress::Digest(hash(), 0),
+            Progress::Hmac(inner.clone(), key.clone()),
+        ] {
+            let mut message = Message {
+                key: Name::EMPTY,
+                verifies: true,
+                head: Bytes::zeroed(4),
+                progress,
+                ticket: Some(inner.clone()),
+            };
+            message.zeroize();
+            assert!(message.head.is_empty());
+            assert!(message.ticket.as_ref().unwrap().state.is_empty());
+            let mut buffer = [0; 256];
+            match &message.progress {
+                Progress::Dsa(sponge) => {
+                    assert!(
+                        marshal(sponge, &mut buffer)
+                            .unwrap()
+                            .iter()
+                            .all(|b| *b == 0)
+                    );
+                }
+                Progress::HashDsa(sponge, state) => {
+                    assert!(
+                        marshal(sponge, &mut buffer)
+                            .unwrap()
+                            .iter()
+                            .all(|b| *b == 0)
+                    );
+                    assert!(state.state.is_empty());
+                }
+                Progress::Digest(state, _) => assert!(state.state.is_empty()),
+                Progress::Hmac(state, key) => {
+                    assert!(state.state.is_empty());
+                    assert!(key.is_empty());
+                }
+            }
+        }
     }
 }

@@ -186,7 +186,10 @@ impl Zeroize for Sequence {
     fn zeroize(&mut self) {
         self.auth.zeroize();
         match &mut self.kind {
-            SequenceKind::Hmac(_, key) => key.zeroize(),
+            SequenceKind::Hmac(state, key) => {
+                state.state.zeroize();
+                key.zeroize();
+            }
             SequenceKind::Cmac(_, key) => key.zeroize(),
             SequenceKind::Message(message) => message.zeroize(),
             SequenceKind::Hash(_) | SequenceKind::Event(_) => {}

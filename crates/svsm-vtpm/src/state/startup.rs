@@ -35,8 +35,20 @@ impl Core<'_> {
 
     /// `_TPM_Init` without a loss of power.
     pub(crate) fn reset(&mut self) -> Result<(), LoadError> {
+        if self.started {
+            // A timer that nobody looked at has signaled all the same.
+            self.tick();
+        }
         self.timers.warm = true;
         self.init()
+    }
+
+    /// What an earlier Shutdown saved is no longer the state.
+    pub(crate) fn end_orderly(&mut self) {
+        if Orderly::from_u8(self.permanent.orderly) != Orderly::None {
+            self.permanent.orderly = Orderly::None.to_u8();
+            self.dirty = true;
+        }
     }
 
     fn init(&mut self) -> Result<(), LoadError> {

@@ -190,7 +190,8 @@ impl Timers {
         for timer in &mut self.all {
             let (seconds, signaled) = timer.saved;
             let signaled = timer.signaled || resume && signaled;
-            timer.preserved = (resume || self.warm) && (timer.preserved || signaled);
+            // The reference's ActStartup: after a loss of power nothing is preserved, on a resume neither, where only `signaled` comes back.
+            timer.preserved = self.warm && (timer.preserved || signaled);
             timer.updated = false;
             if resume {
                 timer.count = Count::of(seconds, 0);

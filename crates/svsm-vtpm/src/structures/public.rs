@@ -81,10 +81,10 @@ impl Params {
     }
 
     /// `TPMI_ALG_PUBLIC`, before the parameters it selects.
-    pub(crate) fn check_alg(alg: Alg) -> Result<(), Rc> {
+    pub(crate) fn check_alg(alg: Alg, r: &Reader<'_>) -> Result<(), Rc> {
         ensure(
             matches!(alg, Alg::KEYEDHASH | Alg::SYMCIPHER | Alg::RSA | Alg::ECC)
-                || lattice::is_key_alg(alg),
+                || r.lattices() && lattice::is_key_alg(alg),
             Rc::TYPE,
         )
     }
@@ -143,7 +143,7 @@ impl Unmarshal for Params {
     /// `TPMT_PUBLIC_PARMS`.
     fn read(r: &mut Reader<'_>) -> Result<Self, Rc> {
         let alg = r.read()?;
-        Self::check_alg(alg)?;
+        Self::check_alg(alg, r)?;
         Self::read_after_alg(alg, r)
     }
 }
@@ -223,7 +223,7 @@ impl Public {
     /// All fields before `unique`.
     fn read_head(r: &mut Reader<'_>, null_hash: bool) -> Result<Self, Rc> {
         let alg = r.read()?;
-        Params::check_alg(alg)?;
+        Params::check_alg(alg, r)?;
         let name_alg = HashAlg::read_or_null(r)?;
         ensure(null_hash || name_alg.is_some(), Rc::HASH)?;
         let attributes = r.read()?;

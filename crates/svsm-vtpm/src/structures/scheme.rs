@@ -213,7 +213,9 @@ impl Scheme {
             (Alg::ECDAA, F::Signing | F::Ecc) => Self::EcDaa(r.read()?, r.read()?),
             (Alg::ECDH, F::Ecc) => Self::EcDh(r.read()?),
             (Alg::HMAC, F::Signing) => Self::Hmac(r.read()?),
-            (alg, F::Signing) => Self::Lattice(LatticeScheme::from_alg(alg).ok_or(wrong)?),
+            (alg, F::Signing) if r.lattices() => {
+                Self::Lattice(LatticeScheme::from_alg(alg).ok_or(wrong)?)
+            }
             _ => return Err(if field == F::Ecc { Rc::SCHEME } else { wrong }),
         };
         Ok(scheme)

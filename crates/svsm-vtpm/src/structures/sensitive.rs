@@ -32,7 +32,7 @@ pub(crate) struct Sensitive {
 impl Unmarshal for Sensitive {
     fn read(r: &mut Reader<'_>) -> Result<Self, Rc> {
         let alg = r.read()?;
-        super::public::Params::check_alg(alg)?;
+        super::public::Params::check_alg(alg, r)?;
         let auth = r.read()?;
         let seed = r.read()?;
         let max = match alg {

@@ -59,7 +59,9 @@ impl Signature {
 impl Unmarshal for Signature {
     fn read(r: &mut Reader<'_>) -> Result<Self, Rc> {
         let alg = r.read::<Alg>()?;
-        if let Some(signature) = LatticeSignature::read_after_alg(alg, r) {
+        if r.lattices()
+            && let Some(signature) = LatticeSignature::read_after_alg(alg, r)
+        {
             return signature.map(Self::Lattice);
         }
         let known = [

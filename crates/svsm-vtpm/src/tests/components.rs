@@ -202,3 +202,12 @@ fn where_nothing_is_attached_there_is_nothing_to_send_to() {
     let listed = bench.ok(0x17A, &[], b"\0\0\0\x02\0\0\x01\x94\0\0\0\x01");
     assert_eq!(listed[12], 0x96);
 }
+
+#[test]
+fn nothing_is_attached_once_the_power_came() {
+    let mut bench = Bench::started();
+    let late: [&mut dyn AttachedComponent; 1] = [Box::leak(Box::new(Vault(Taken::default())))];
+    bench.tpm.attach(Box::leak(Box::new(late)));
+    let (rc, _) = bench.run(0x194, &[0x9000_0000], &[], &[0; 8]);
+    assert_eq!(rc, Rc::COMMAND_CODE);
+}

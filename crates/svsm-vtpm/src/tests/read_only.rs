@@ -1,7 +1,5 @@
 //! Read-only mode: nothing changes that outlives the next reset.
 
-use std::vec::Vec;
-
 use super::bench::{Bench, ECC_SIGNING, OWNER, Shelf};
 use crate::Rc;
 
@@ -87,20 +85,41 @@ fn indices_are_written_and_locked_only_if_that_does_not_last() {
 
 #[test]
 fn a_pin_is_not_counted() {
-    const PIN: u32 = 0x0150_0000;
+    const PIN_FAIL: u32 = 0x0150_0000;
+    const PIN_PASS: u32 = 0x0150_0001;
+    const SESSION: u32 = 0x0300_0000;
     let mut bench = Bench::started();
-    // A PIN Fail index, which must not be protected against dictionary attacks; the owner writes it.
-    define(&mut bench, PIN, 8 << 4 | 1 << 1 | 1 << 18 | 1 << 25);
-    let write = [&[0, 8][..], &[0, 0, 0, 0, 0, 0, 0, 3], &[0, 0]].concat();
-    bench.ok_auth(0x137, &[OWNER, PIN], &write);
+    // Indices for PINs, not protected against dictionary attacks, which the owner writes and reads.
+    let attributes = 1 << 1 | 1 << 17 | 1 << 18 | 1 << 25;
     let nonce = [&[0, 16][..], &[1; 16], b"\0\0\x01\0\x10\0\x0B"].concat();
     bench.ok(0x176, &[0x4000_0007, 0x4000_0007], &nonce);
-    let secret: &[u8] = &[0; 10];
+    let write = [&[0, 8][..], &[0, 0, 0, 1, 0, 0, 0, 9], &[0, 0]].concat();
+    for (pin, kind) in [(PIN_FAIL, 8 << 4), (PIN_PASS, 9 << 4)] {
+        define(&mut bench, pin, kind | attributes);
+        bench.ok_auth(0x137, &[OWNER, pin], &write);
+    }
+    // PolicySecret, and reading with the index's own value.
+    let uses: [(u16, u32, &[u8]); 2] = [(0x151, SESSION, &[0; 10]), (0x14E, 0, &[0, 8, 0, 0])];
+    let count = |bench: &mut Bench, pin: u32| {
+        let value = bench.ok_auth(0x14E, &[OWNER, pin], &[0, 8, 0, 0]);
+        u32::from_be_bytes(value[6..10].try_into().unwrap())
+    };
     set(&mut bench, true);
-    let (rc, _) = bench.run(0x151, &[PIN, 0x0300_0000], &[b""], secret);
-    assert_eq!(rc, Rc::READ_ONLY);
+    for pin in [PIN_FAIL, PIN_PASS] {
+        for (code, other, params) in uses {
+            let other = if other == 0 { pin } else { other };
+            for value in [b"", &b"wrong"[..]] {
+                let (rc, _) = bench.run(code, &[pin, other], &[value], params);
+                assert_eq!(rc, Rc::READ_ONLY, "{pin:#x} {code:#x}");
+                assert_eq!(count(&mut bench, pin), 1, "{pin:#x} {code:#x}");
+            }
+        }
+    }
     set(&mut bench, false);
-    bench.ok_auth(0x151, &[PIN, 0x0300_0000], secret);
+    for (pin, after) in [(PIN_FAIL, 0), (PIN_PASS, 2)] {
+        bench.ok_auth(0x151, &[pin, SESSION], &[0; 10]);
+        assert_eq!(count(&mut bench, pin), after);
+    }
 }
 
 #[test]
@@ -123,11 +142,13 @@ fn it_outlives_a_resume_and_no_other_start() {
 }
 
 #[test]
-fn turning_it_on_ends_an_orderly_state() {
+fn turning_it_on_ends_an_orderly_state_and_leaving_it_off_does_not() {
     let mut bench = Bench::started();
-    let orderly = |bench: &mut Bench| -> Vec<u8> { bench.ok(0x17A, &[], STARTUP_CLEAR) };
+    let is_orderly = |bench: &mut Bench| bench.ok(0x17A, &[], STARTUP_CLEAR)[13] & 0x80 != 0;
     bench.ok(0x145, &[], &[0, 1]);
-    assert_eq!(orderly(&mut bench)[13] & 0x80, 0x80);
+    assert!(is_orderly(&mut bench));
+    set(&mut bench, false);
+    assert!(is_orderly(&mut bench));
     set(&mut bench, true);
-    assert_eq!(orderly(&mut bench)[13] & 0x80, 0);
+    assert!(!is_orderly(&mut bench));
 }

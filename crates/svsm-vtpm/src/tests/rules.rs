@@ -3,7 +3,10 @@
 use std::{vec, vec::Vec};
 
 use super::bench::{Bench, ECC_SIGNING, ECC_STORAGE, OWNER};
-use crate::Rc;
+use crate::{
+    Rc,
+    crypto::{Hashing as _, RustCrypto},
+};
 
 const NULL: u32 = 0x4000_0007;
 const LOCKOUT: u32 = 0x4000_000A;
@@ -314,4 +317,26 @@ fn a_key_without_a_name_gets_no_ticket() {
     bench.ok(0x167, &[], &load);
     let verified = bench.ok(0x177, &[0x8000_0001], &params);
     assert_eq!(verified, b"\x80\x22\x40\0\0\x07\0\0");
+}
+
+/// When this fails, contexts have another layout, and those that are about must not be read as it: raise the layout's number.
+#[test]
+fn the_layout_of_contexts_is_frozen() {
+    let mut bench = Bench::started();
+    let nonce = [&[0, 16][..], &[1; 16], b"\0\0\x01\0\x10\0\x0B"].concat();
+    bench.ok(0x176, &[0x4000_0007, 0x4000_0007], &nonce);
+    bench.ok(0x186, &[], &[0, 0, 0, 0x0B]);
+    let (key, _) = bench.create_primary(OWNER, ECC_SIGNING);
+    let saved = [0x0300_0000, 0x8000_0000, key].map(|handle| bench.ok(0x162, &[handle], &[]));
+    for handle in [0x8000_0000, key] {
+        bench.ok(0x165, &[], &handle.to_be_bytes());
+    }
+    for context in &saved {
+        bench.ok(0x161, &[], context);
+    }
+    let hash = RustCrypto.hash(crate::HashAlg::Sha256, &[&saved.concat()]);
+    assert_eq!(
+        (saved.map(|context| context.len()), &hash.as_slice()[..8]),
+        ([154, 166, 223], &[172, 52, 28, 96, 119, 186, 73, 154][..])
+    );
 }

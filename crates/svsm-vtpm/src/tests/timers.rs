@@ -145,17 +145,46 @@ fn a_resume_restores_half_of_a_time_that_nobody_set_anew() {
 }
 
 #[test]
-fn a_resume_tells_that_a_timer_had_signaled() {
+fn a_resume_goes_on_signaling_and_preserves_it_only_with_power() {
+    for (power, expected) in [(false, SIGNALED), (true, SIGNALED | PRESERVED)] {
+        let (mut bench, shelf) = started();
+        set(&mut bench, FIRST, 1);
+        wait(&bench, 1000);
+        bench.ok(0x145, &[], &[0, 1]);
+        if power {
+            bench.tpm.reset().unwrap();
+        } else {
+            bench = off(&shelf);
+        }
+        bench.ok(0x144, &[], &[0, 1]);
+        assert_eq!(read(&mut bench), (0, expected));
+        // What was noticed is forgotten once the timer is set.
+        set(&mut bench, FIRST, 5);
+        assert_eq!(read(&mut bench), (5, 0));
+    }
+}
+
+#[test]
+fn what_was_preserved_does_not_outlive_a_loss_of_power() {
     let (mut bench, shelf) = started();
     set(&mut bench, FIRST, 1);
     wait(&bench, 1000);
+    bench.tpm.reset().unwrap();
+    bench.ok(0x144, &[], &[0, 0]);
+    assert_eq!(read(&mut bench), (0, PRESERVED));
     bench.ok(0x145, &[], &[0, 1]);
     bench = off(&shelf);
     bench.ok(0x144, &[], &[0, 1]);
-    assert_eq!(read(&mut bench), (0, SIGNALED | PRESERVED));
-    // What was noticed is forgotten once the timer is set.
-    set(&mut bench, FIRST, 5);
-    assert_eq!(read(&mut bench), (5, 0));
+    assert_eq!(read(&mut bench), (0, 0));
+}
+
+#[test]
+fn how_many_there_are_is_said_before_the_power_comes() {
+    let (mut bench, _) = started();
+    bench.tpm.set_timers(8);
+    assert_eq!(set(&mut bench, FIRST + 2, 1), Rc::VALUE.handle(1));
+    bench.tpm.set_timers(0);
+    assert_eq!(set(&mut bench, FIRST + 1, 1), Rc::SUCCESS);
 }
 
 #[test]

@@ -14,6 +14,8 @@ use std::time::Instant;
 
 /// What the first process says when it wants to be moved. Then it waits for a line.
 const SUSPEND: &str = "guest: suspend me";
+/// How long QEMU may take for an answer, for writing a guest into a file, and for its end.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts a guest, moves it when it says so, and gives all that it said until it ended. `command` starts QEMU with a TPM behind a socket.
 pub(super) fn run(
@@ -35,7 +37,7 @@ pub(super) fn run(
     }
     save(&monitor, &file)?;
     // It shuts its TPM down, which ends the simulator.
-    guest.end()?;
+    guest.end(PATIENCE)?;
     drop(before);
 
     let _after = Simulator::start(sim, &there)?;
@@ -47,19 +49,25 @@ pub(super) fn run(
     let mut input = guest.input.take().context("QEMU has no input")?;
     let nudge = || drop(input.write_all(b"\n").and_then(|()| input.flush()));
     console.listen(&guest, |_| false, nudge)?;
-    guest.end()?;
+    guest.end(PATIENCE)?;
     Ok(console.said)
 }
 
 /// Has QEMU stop the guest and write everything into a file, and ends QEMU.
 fn save(monitor: &Path, file: &Path) -> Result<()> {
     let stream = UnixStream::connect(monitor).context("QEMU's monitor is not there")?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let end = Instant::now() + PATIENCE;
     let mut answers = BufReader::new(stream.try_clone()?);
     let mut stream = stream;
     let mut ask = |request: Value| -> Result<Value> {
         writeln!(stream, "{request}")?;
         loop {
+            ensure!(
+                Instant::now() < end,
+                "QEMU takes too long to save the guest"
+            );
             let mut line = String::new();
             ensure!(answers.read_line(&mut line)? > 0, "QEMU hung up");
             let mut answer: Value = serde_json::from_str(&line)?;
@@ -151,10 +159,17 @@ impl Guest {
         })
     }
 
-    fn end(&mut self) -> Result<()> {
-        let status = self.process.wait()?;
-        ensure!(status.success(), "QEMU ended with {status}");
-        Ok(())
+    /// Waits for the end of QEMU, and sees whether it was a good one. Who does not end is ended when this is dropped.
+    fn end(&mut self, within: Duration) -> Result<()> {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                ensure!(status.success(), "QEMU ended with {status}");
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "QEMU does not end");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -180,4 +195,27 @@ fn lines_of(output: ChildStdout) -> Receiver<String> {
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest(script: &str) -> Guest {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Guest::start(command).unwrap()
+    }
+
+    #[test]
+    fn who_does_not_end_is_not_waited_for_longer_than_that() {
+        let began = Instant::now();
+        let mut forever = guest("exec sleep 600");
+        let error = forever.end(Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.to_string(), "QEMU does not end");
+        drop(forever);
+        assert!(began.elapsed() < PATIENCE);
+        guest("exit 0").end(PATIENCE).unwrap();
+        assert!(guest("exit 3").end(PATIENCE).is_err());
+    }
 }

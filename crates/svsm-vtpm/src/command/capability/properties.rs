@@ -2,9 +2,12 @@
 
 use crate::{
     alg::{Alg, Curve},
-    command::{context::BLOB_MAX, hash_hmac::BUFFER_MAX},
+    command::{
+        context::{BLOB_MAX, CLASSIC_BLOB_MAX},
+        hash_hmac::BUFFER_MAX,
+    },
     handle::{Handle, HandleKind},
-    object::store::{CLASSIC_MAX, CONTENT_MAX},
+    object::store::CONTENT_MAX,
     state::{
         Core,
         clock::UPDATE_MS,
@@ -81,7 +84,7 @@ fn fixed(core: &Core<'_>, property: u32) -> Option<u32> {
         0x1F => count(core.response_max),
         0x20 => 64,
         0x21 | 0x22 if core.has_lattices() => count(BLOB_MAX),
-        0x21 | 0x22 => count(BLOB_MAX - CONTENT_MAX + CLASSIC_MAX),
+        0x21 | 0x22 => count(CLASSIC_BLOB_MAX),
         // PC Client, revision 1.05.
         0x23 => 1,
         0x24 => 0,

@@ -6,7 +6,7 @@ use crate::{
     crypto::Digest,
     object::{
         protect::{Guard, credential_unwrap, credential_wrap},
-        secret::{Encrypted, Label},
+        secret::{Label, read_encrypted},
     },
     rc::{About, Rc, Stop, ensure},
     state::{Core, object::Object},
@@ -24,7 +24,7 @@ fn is_credential_key(object: &Object) -> bool {
 /// TPM2_ActivateCredential (clause 12.5).
 pub(crate) fn activate_credential(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Stop> {
     let blob: IdObject = call.param()?;
-    let secret: Encrypted = call.param()?;
+    let secret = call.param_with(read_encrypted)?;
     call.end()?;
 
     let key = core

@@ -195,7 +195,7 @@ pub(crate) fn secret(core: &mut Core<'_>, call: &mut Call<'_>) -> Result<(), Sto
     let assertion = Assertion::read(call)?;
     call.end()?;
     let entity = call.entity(0);
-    // The use of a PIN is counted.
+    // The use of a PIN is counted. That of its value has been refused before it was looked at; this is for who has a policy.
     let counted = |core: &Core<'_>| core.index(entity.handle).is_some_and(|i| i.public.is_pin());
     ensure(!(core.read_only && counted(core)), Rc::READ_ONLY)?;
     let timeout = assertion.check(core, call, 1)?;

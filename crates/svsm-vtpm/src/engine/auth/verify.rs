@@ -7,6 +7,7 @@ use crate::{
     handle::Handle,
     rc::{Rc, ensure},
     state::{Core, entity::Entity, session::Session},
+    structures::attributes::NvAttributes,
     table::Flags,
 };
 
@@ -35,6 +36,13 @@ pub(super) fn authorize(frame: &mut Frame, core: &mut Core<'_>, n: usize) -> Res
     let by_password = session.is_none_or(|s| s.is_policy() && s.policy.password_needed);
     if let Some(place) = frame.sessions.get_mut(n) {
         place.include_auth = include_auth;
+    }
+    if include_auth && core.read_only {
+        // Every use of a PIN's value is counted, right or wrong, and a count lasts. Nobody is told here whether the value was right.
+        let is_pin = core
+            .index_attributes(entity.handle)
+            .is_some_and(NvAttributes::is_pin);
+        ensure(!is_pin, Rc::READ_ONLY)?;
     }
     if include_auth && !core.is_da_exempt(entity) {
         core.check_lockout(entity.handle == Handle::LOCKOUT)?;

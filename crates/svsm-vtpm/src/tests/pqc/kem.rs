@@ -80,6 +80,19 @@ fn only_unrestricted_kem_keys_encapsulate() {
     }
 }
 
+#[test]
+fn no_random_numbers_are_drawn_for_a_key_that_cannot_encapsulate() {
+    let draw = |asked: bool| {
+        let mut bench = started();
+        let (key, _) = bench.create_primary(OWNER, ECC_STORAGE);
+        if asked {
+            assert_eq!(bench.run(0x1A7, &[key], &[], &[]).0, Rc::KEY.handle(1));
+        }
+        bench.ok(0x17B, &[], &[0, 16])
+    };
+    assert_eq!(draw(true), draw(false));
+}
+
 /// What a secret that somebody sends to a key is (version 1.85, Part 1, clause 47.4).
 fn labeled(public: &[u8], label: &str) -> (Vec<u8>, Vec<u8>) {
     let (shared, ciphertext) = RustCrypto

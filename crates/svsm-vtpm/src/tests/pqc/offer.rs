@@ -1,7 +1,7 @@
 use std::{vec, vec::Vec};
 
 use super::{
-    super::bench::{Bench, OWNER, Shelf},
+    super::bench::{Bench, ECC_SIGNING, OWNER, Shelf},
     creation, dsa, hash_dsa, kem, kem_storage, started, started_with, template,
 };
 use crate::{
@@ -61,6 +61,54 @@ fn a_tpm_without_a_provider_is_one_without_the_feature() {
         assert_eq!(bench.run(0x18A, &[], &[], &params).0, Rc::TYPE.param(1));
         let (rc, _) = bench.run(0x131, &[OWNER], &[b""], &creation(&public));
         assert_eq!(rc, Rc::TYPE.param(2));
+    }
+    // Nor does it look at more than the type: no set, no hint, no body.
+    for set in [0, 4] {
+        for params in [&[0, 0xA0, 0, 0x10, 0, set][..], &[0, 0xA1, 0, set, 0]] {
+            assert_eq!(bench.run(0x18A, &[], &[], params).0, Rc::TYPE.param(1));
+        }
+        for public in [kem(set), dsa(set, 2), hash_dsa(set, 0)] {
+            let (rc, _) = bench.run(0x131, &[OWNER], &[b""], &creation(&public));
+            assert_eq!(rc, Rc::TYPE.param(2));
+            // LoadExternal, of a public area that ends behind its type.
+            let cut = [&[0, 0], &super::sized(&public[..4])[..]].concat();
+            assert_eq!(bench.run(0x167, &[], &[], &cut).0, Rc::TYPE.param(2));
+        }
+    }
+    let (key, _) = bench.create_primary(OWNER, ECC_SIGNING);
+    for alg in [0xA1, 0xA2] {
+        let signature = [&super::sized(&[5; 32])[..], &[0, alg]].concat();
+        let (rc, _) = bench.run(0x177, &[key], &[], &signature);
+        assert_eq!(rc, Rc::SCHEME.param(2));
+    }
+    bench.ok(0x165, &[], &key.to_be_bytes());
+    // A salt is at most as long as a number of RSA-4096, and a context as the longest key.
+    for (len, long) in [(512, false), (513, true)] {
+        let salt = vec![1; len];
+        let start = [
+            &[0, 16][..],
+            &[1; 16],
+            &super::sized(&salt),
+            b"\0\0\x10\0\x0B",
+        ]
+        .concat();
+        let (rc, _) = bench.run(0x176, &[super::NULL, super::NULL], &[], &start);
+        assert_ne!(rc, Rc::SUCCESS);
+        assert_eq!(rc == Rc::SIZE.param(2), long, "{rc}");
+    }
+    let head = [
+        &[0; 8][..],
+        &0x8000_0000u32.to_be_bytes(),
+        &super::NULL.to_be_bytes(),
+    ]
+    .concat();
+    for (len, code) in [(2082, Rc::INTEGRITY), (2083, Rc::SIZE)] {
+        let context = [
+            &head[..],
+            &super::sized(&[&[0, 32][..], &vec![0; len - 2]].concat()),
+        ]
+        .concat();
+        assert_eq!(bench.run(0x161, &[], &[], &context).0, code.param(1));
     }
     for code in 0x1A3..=0x1AA {
         let (rc, _) = bench.run(code, &[0x8000_0000], &[], &[]);
