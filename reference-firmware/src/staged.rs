@@ -6,14 +6,14 @@
 
 use core::ptr::{NonNull, with_exposed_provenance_mut};
 
-use sha2::{Digest, Sha384 as Hasher};
+use sha2::{Digest, Sha384};
 use svsm_mm::table::Processor as Tlb;
-use svsm_mm::window::{TempWindow, Window};
-use svsm_platform::addr::{Gpa, Gva};
-use svsm_platform::encryption::{Encryption, Visibility};
+use svsm_mm::window::TempWindow;
+use svsm_platform::addr::Gva;
+use svsm_platform::encryption::Encryption;
 use svsm_platform::seam::PageState;
-use svsm_platform::snp::insn::{Processor, RmpSize};
-use svsm_platform::snp::{Error as SnpError, Pages, Reach};
+use svsm_platform::snp::insn::Processor;
+use svsm_platform::snp::{Error as SnpError, Pages};
 use svsm_stage2::handoff::Handoff;
 use svsm_stage2::staged::{self, Payload, Refused, Windowed};
 
@@ -52,7 +52,7 @@ pub(crate) fn receive(handoff: &Handoff, encryption: Encryption) -> Result<u64, 
         // All of it at once, since asking takes long.
         Some(range) if machine::is_snp() => {
             // SAFETY: the pages are the archive's, in which nothing is yet.
-            let mut pages = unsafe { Pages::new(Processor, snp::ghcb(), Shown(window)) };
+            let mut pages = unsafe { Pages::new(Processor, snp::ghcb(), window) };
             pages
                 .make_private(range)
                 .map_err(|stopped| Failure::Snp(stopped.cause))
@@ -67,7 +67,7 @@ pub(crate) fn receive(handoff: &Handoff, encryption: Encryption) -> Result<u64, 
     })?;
     // SAFETY: nobody looks at the archive before all of it was checked.
     let mut memory = unsafe { Windowed::new(window, accept) };
-    staged::receive(handoff, &mut memory, Hash(Hasher::new()))
+    staged::receive(handoff, &mut memory, Sha384::new())
 }
 
 /// The slot as a window.
@@ -80,35 +80,4 @@ fn window(handoff: &Handoff, encryption: Encryption) -> Result<TempWindow<Tlb>, 
     let place = pointer(handoff.window.gva, SLOT * 4096)?;
     // SAFETY: the hand-off was checked: the entry translates the place, and nothing is in it between two uses by this CPU.
     Ok(unsafe { TempWindow::new(entry.cast(), place, 1, encryption, Tlb) }?)
-}
-
-/// A page in the slot.
-struct Shown<'w>(&'w TempWindow<Tlb>);
-
-// SAFETY: the window maps what it is asked for, as private, while the function runs.
-unsafe impl Reach for Shown<'_> {
-    fn reaches_large(&self) -> bool {
-        false
-    }
-
-    fn reach<R>(&mut self, page: Gpa, size: RmpSize, run: impl FnOnce(Gva) -> R) -> Option<R> {
-        if size != RmpSize::Size4K {
-            return None;
-        }
-        // SAFETY: only the page's state is changed through this, by instructions that access nothing of it.
-        let shown = unsafe { self.0.map(page, Visibility::Private) }.ok()?;
-        Some(run(shown.gva()))
-    }
-}
-
-struct Hash(Hasher);
-
-impl staged::Sha384 for Hash {
-    fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(self) -> [u8; 48] {
-        self.0.finalize().into()
-    }
 }

@@ -66,6 +66,17 @@ pub trait Sha384 {
     fn finish(self) -> [u8; 48];
 }
 
+#[cfg(any(feature = "sha2", test))]
+impl Sha384 for sha2::Sha384 {
+    fn update(&mut self, bytes: &[u8]) {
+        sha2::Digest::update(self, bytes);
+    }
+
+    fn finish(self) -> [u8; 48] {
+        sha2::Digest::finalize(self).into()
+    }
+}
+
 /// What is staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -4,15 +4,14 @@
 
 use core::fmt;
 
-use sha2::{Digest, Sha384 as Hasher};
+use sha2::{Digest, Sha384};
 use svsm_mm::table::Processor as Tlb;
-use svsm_mm::window::{TempWindow, Window};
+use svsm_mm::window::TempWindow;
 use svsm_platform::Blame;
-use svsm_platform::addr::{Gpa, Gva};
-use svsm_platform::encryption::Visibility;
+use svsm_platform::addr::Gpa;
 use svsm_platform::seam::Reason;
 use svsm_platform::snp::insn::{Processor, RmpSize};
-use svsm_platform::snp::{Error as SnpError, HvFeatures, MsrProtocol, Pages, Reach};
+use svsm_platform::snp::{Error as SnpError, HvFeatures, MsrProtocol, Pages};
 use svsm_stage2::handoff::{Handoff, Platform};
 use svsm_stage2::staged::{self, InPlace, Refused, Windowed};
 
@@ -109,7 +108,7 @@ pub(crate) fn receive(handoff: &Handoff, window: &TempWindow<Tlb>) -> Result<InP
     };
     // SAFETY: nothing of the SVSM is in its pages yet, and stage2 itself has none of them.
     let mut memory = unsafe { Windowed::new(window, accept) };
-    staged::receive_svsm(handoff, &mut memory, Hash(Hasher::new())).map_err(Failure::Arrival)
+    staged::receive_svsm(handoff, &mut memory, Sha384::new()).map_err(Failure::Arrival)
 }
 
 /// Agrees on a version of the protocol before anything is asked for.
@@ -128,37 +127,6 @@ fn take(window: &TempWindow<Tlb>, page: Gpa) -> Result<(), Cause> {
     // SAFETY: the page is one of the SVSM's, in which nothing is yet.
     unsafe { MsrProtocol::new(Processor).change_page(page, true) }?;
     // SAFETY: as above.
-    let mut pages = unsafe { Pages::new(Processor, None, Shown(window)) };
+    let mut pages = unsafe { Pages::new(Processor, None, window) };
     Ok(pages.validate(page, RmpSize::Size4K, true)?)
-}
-
-/// A page in a slot of the window.
-struct Shown<'w>(&'w TempWindow<Tlb>);
-
-// SAFETY: the window maps what it is asked for, as private, while the function runs.
-unsafe impl Reach for Shown<'_> {
-    fn reaches_large(&self) -> bool {
-        false
-    }
-
-    fn reach<R>(&mut self, page: Gpa, size: RmpSize, run: impl FnOnce(Gva) -> R) -> Option<R> {
-        if size != RmpSize::Size4K {
-            return None;
-        }
-        // SAFETY: only the page's state is changed through this, by instructions that access nothing of it.
-        let shown = unsafe { self.0.map(page, Visibility::Private) }.ok()?;
-        Some(run(shown.gva()))
-    }
-}
-
-struct Hash(Hasher);
-
-impl staged::Sha384 for Hash {
-    fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(self) -> [u8; 48] {
-        self.0.finalize().into()
-    }
 }

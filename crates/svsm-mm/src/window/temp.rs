@@ -181,6 +181,28 @@ unsafe impl<T: LocalTlb> Window for TempWindow<T> {
     }
 }
 
+// SAFETY: a slot's entry maps all of the page, as private, and nothing else, while the answer of `map` lives.
+#[cfg(feature = "snp")]
+unsafe impl<T: LocalTlb> svsm_platform::snp::Reach for &TempWindow<T> {
+    fn reaches_large(&self) -> bool {
+        false
+    }
+
+    fn reach<R>(
+        &mut self,
+        page: Gpa,
+        size: svsm_platform::snp::insn::RmpSize,
+        run: impl FnOnce(Gva) -> R,
+    ) -> Option<R> {
+        if size != svsm_platform::snp::insn::RmpSize::Size4K {
+            return None;
+        }
+        // SAFETY: nothing of the page is accessed through this but by `run`, whose caller has its own reason to.
+        let shown = unsafe { self.map(page, Visibility::Private) }.ok()?;
+        Some(run(shown.gva()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::boxed::Box;
@@ -263,6 +285,26 @@ mod tests {
             drop(held);
             let _again = map(window, 0x9000, Visibility::Shared).unwrap();
             assert_eq!(entry(0) & 0xf000, 0x9000);
+        });
+    }
+
+    #[cfg(feature = "snp")]
+    #[test]
+    fn instructions_reach_one_small_page_at_a_time() {
+        use svsm_platform::snp::{Reach, insn::RmpSize};
+        on_window(|mut window, log, entry, pages| {
+            let page = Gpa::new(0x20_0000).unwrap();
+            let seen = window.reach(page, RmpSize::Size4K, |at| (at.as_u64(), entry(0)));
+            // As private: with the C-bit.
+            assert_eq!(seen, Some((pages, 0x8008_0000_0020_0063)));
+            assert_eq!((entry(0), log.0.borrow().len()), (0, 1));
+            assert!(!window.reaches_large());
+            assert_eq!(window.reach(page, RmpSize::Size2M, |_| ()), None);
+            let held: Vec<_> = (1..4)
+                .map(|page| map(window, page << 12, Visibility::Private).unwrap())
+                .collect();
+            assert_eq!(window.reach(page, RmpSize::Size4K, |_| ()), None);
+            drop(held);
         });
     }
 

@@ -206,18 +206,6 @@ impl staged::Memory for Arriving<'_> {
     }
 }
 
-struct Hash(sha2::Sha384);
-
-impl staged::Sha384 for Hash {
-    fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(self) -> [u8; 48] {
-        self.0.finalize().into()
-    }
-}
-
 #[test]
 fn a_staged_svsm_runs_once_it_is_in_place() {
     let loaded = plan(EncryptionKind::None);
@@ -245,7 +233,7 @@ fn a_staged_svsm_runs_once_it_is_in_place() {
         source,
         target: &memory,
     };
-    let hash = Hash(sha2::Sha384::new());
+    let hash = sha2::Sha384::new();
     let in_place = staged::receive_svsm(&plan.handoff, &mut arriving, hash).unwrap();
     let jump = super::run(&mut block(&plan), native(), &in_place, &memory).unwrap();
     assert_eq!(jump.cr3, plan.svsm.root().as_u64());

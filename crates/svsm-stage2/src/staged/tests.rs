@@ -11,24 +11,6 @@ use std::vec;
 use std::vec::Vec;
 use svsm_mm::window::HostMemory;
 
-struct Hash(sha2::Sha384);
-
-impl Hash {
-    fn new() -> Self {
-        Self(sha2::Sha384::new())
-    }
-}
-
-impl Sha384 for Hash {
-    fn update(&mut self, bytes: &[u8]) {
-        Digest::update(&mut self.0, bytes);
-    }
-
-    fn finish(self) -> [u8; 48] {
-        self.0.finalize().into()
-    }
-}
-
 /// What a host can do while it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Host {
@@ -135,7 +117,7 @@ proptest! {
         for host in [Host::Honest, Host::ChangesAfterwards] {
             let (handoff, mut machine) = arrival(&archive, host);
             let pages = archive.len().div_ceil(PAGE);
-            prop_assert_eq!(receive(&handoff, &mut machine, Hash::new()), Ok(pages as u64));
+            prop_assert_eq!(receive(&handoff, &mut machine, sha2::Sha384::new()), Ok(pages as u64));
             let copy = copy(&machine);
             prop_assert_eq!(copy.len(), pages * PAGE);
             prop_assert_eq!(&copy[..archive.len()], &archive[..]);
@@ -148,7 +130,7 @@ proptest! {
         let archive = vec![0x5a; 9000];
         let (handoff, mut machine) = arrival(&archive, Host::Honest);
         machine.shared[at] ^= 1 << bit;
-        prop_assert_eq!(receive(&handoff, &mut machine, Hash::new()), Err(Refused::Digest(Payload::Archive)));
+        prop_assert_eq!(receive(&handoff, &mut machine, sha2::Sha384::new()), Err(Refused::Digest(Payload::Archive)));
         prop_assert!(copy(&machine).iter().all(|byte| *byte == 0));
     }
 }
@@ -156,7 +138,7 @@ proptest! {
 #[test]
 fn the_copy_is_checked_and_not_what_was_written() {
     let (handoff, mut machine) = arrival(&[1; 9000], Host::Swaps(1));
-    let refused = receive(&handoff, &mut machine, Hash::new()).unwrap_err();
+    let refused = receive(&handoff, &mut machine, sha2::Sha384::new()).unwrap_err();
     assert_eq!(refused, Refused::Digest(Payload::Archive));
     assert_eq!(refused.blame(), Some(Blame::Host));
 }
@@ -165,7 +147,7 @@ fn the_copy_is_checked_and_not_what_was_written() {
 fn a_page_out_of_reach_is_named() {
     let (handoff, mut machine) = arrival(&[1; 9000], Host::Keeps(2));
     let page = Gpa::new(TARGET + 0x2000).unwrap();
-    let refused = receive(&handoff, &mut machine, Hash::new()).unwrap_err();
+    let refused = receive(&handoff, &mut machine, sha2::Sha384::new()).unwrap_err();
     assert_eq!(
         refused,
         Refused::Page {
@@ -178,7 +160,7 @@ fn a_page_out_of_reach_is_named() {
     assert_eq!(text, "page 0x8000042000 of the staged archive: kept");
     let (handoff, mut machine) = arrival(&[1; 9000], Host::Honest);
     machine.shared.truncate(PAGE);
-    let refused = receive(&handoff, &mut machine, Hash::new()).unwrap_err();
+    let refused = receive(&handoff, &mut machine, sha2::Sha384::new()).unwrap_err();
     assert!(matches!(
         refused,
         Refused::Page {
@@ -192,7 +174,7 @@ fn a_page_out_of_reach_is_named() {
 fn an_archive_that_is_loaded_is_left_alone() {
     let (mut handoff, mut machine) = arrival(&[1; 9000], Host::Honest);
     handoff.staged = None;
-    assert_eq!(receive(&handoff, &mut machine, Hash::new()), Ok(0));
+    assert_eq!(receive(&handoff, &mut machine, sha2::Sha384::new()), Ok(0));
     assert!(machine.private.is_empty());
 }
 
@@ -219,7 +201,7 @@ fn svsm_arrival() -> (Handoff, Machine) {
 #[test]
 fn an_svsm_goes_to_its_segments_and_tables() {
     let (handoff, mut machine) = svsm_arrival();
-    let _in_place = receive_svsm(&handoff, &mut machine, Hash::new()).unwrap();
+    let _in_place = receive_svsm(&handoff, &mut machine, sha2::Sha384::new()).unwrap();
     assert_eq!(machine.private.len(), handoff.svsm_pages().count());
     for (number, page) in handoff.svsm_pages().enumerate() {
         let expected = [u8::try_from(number).unwrap(); PAGE];
@@ -239,7 +221,7 @@ fn an_svsm_goes_to_its_segments_and_tables() {
 fn an_svsm_that_was_changed_is_refused_and_cleared() {
     let (handoff, mut machine) = svsm_arrival();
     machine.shared[PAGE * 3 + 5] ^= 0x10;
-    let refused = receive_svsm(&handoff, &mut machine, Hash::new()).unwrap_err();
+    let refused = receive_svsm(&handoff, &mut machine, sha2::Sha384::new()).unwrap_err();
     assert_eq!(refused, Refused::Digest(Payload::Svsm));
     assert_eq!(
         std::format!("{}", refused),
@@ -252,7 +234,7 @@ fn an_svsm_that_was_changed_is_refused_and_cleared() {
 fn an_svsm_that_is_loaded_is_left_alone() {
     let (mut handoff, mut machine) = svsm_arrival();
     handoff.staged_svsm = None;
-    let _in_place = receive_svsm(&handoff, &mut machine, Hash::new()).unwrap();
+    let _in_place = receive_svsm(&handoff, &mut machine, sha2::Sha384::new()).unwrap();
     assert!(machine.private.is_empty());
     assert!(InPlace::loaded(&handoff).is_ok());
 }
