@@ -8,7 +8,6 @@ use std::io;
 use std::path::Path;
 
 use elf::{EXECUTE, READ, WRITE, load};
-use svsm_guest::firmware::Guid;
 use svsm_igvm::file::{Body, HeaderType, ImageFile, PageData, PageType};
 use svsm_igvm::manifest::{Platform, Size};
 use svsm_igvm::report::{Kind, Total};
@@ -55,29 +54,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         Some("svsm") => Ok(elf::program(IMAGE)),
         Some("stage2") => Ok(stage2()),
         Some("init") => Ok(elf::program(0x40_0000)),
-        Some("firmware") => Ok(firmware(true)),
-        Some("old firmware") => Ok(firmware(false)),
         _ => Err(io::ErrorKind::NotFound.into()),
     }
-}
-
-/// Firmware as small as it can be; with or without a place for an SVSM's calling area.
-fn firmware(knows_svsm: bool) -> Vec<u8> {
-    let mut file = vec![0; 0x2000];
-    let kind = if knows_svsm { 4 } else { 1 };
-    let mut list = vec![u32::from_le_bytes(*b"ASEV"), 52, 1, 3];
-    for (gpa, kind) in [(0x80_d000, 2), (0x80_e000, 3), (0x80_f000, kind)] {
-        list.extend([gpa, 0x1000, kind]);
-    }
-    let list: Vec<u8> = list.iter().flat_map(|word| word.to_le_bytes()).collect();
-    file[0x1000..][..list.len()].copy_from_slice(&list);
-    let mut table = 0x1000_u32.to_le_bytes().to_vec();
-    for (bytes, guid) in [(22_u16, Guid::SEV_METADATA), (40, Guid::FOOTER)] {
-        table.extend(bytes.to_le_bytes());
-        table.extend(guid.0);
-    }
-    file[0x2000 - 0x20 - table.len()..][..table.len()].copy_from_slice(&table);
-    file
 }
 
 fn image(manifest: &Manifest) -> Image {
@@ -576,38 +554,4 @@ fn one_file_serves_both_platforms() {
     let secrets = snp_handoff.secrets.unwrap().gpa().as_u64();
     assert_eq!(kind_at(cpuid), Some((snp.mask, PageType::Cpuid)));
     assert_eq!(kind_at(secrets), Some((snp.mask, PageType::Secrets)));
-}
-
-#[test]
-fn the_guests_firmware_has_memory_below_four_gib_where_there_are_levels() {
-    let mut manifest = manifest();
-    manifest.platforms.push(Platform::Snp);
-    manifest.guest = Some(svsm_igvm::manifest::Guest::of_firmware("firmware".into()));
-    let image = image(&manifest);
-    let file = ImageFile::read(&image.bytes).unwrap();
-    let asked = file.headers().iter().filter(|header| {
-        matches!(
-            header.body,
-            Body::RequiredMemory {
-                gpa: 0xffff_e000,
-                bytes: 0x2000,
-                ..
-            }
-        )
-    });
-    assert_eq!(asked.count(), 1);
-
-    manifest.guest = Some(svsm_igvm::manifest::Guest::of_firmware(
-        "old firmware".into(),
-    ));
-    let error = build_with(&manifest, &Options::new(Loader::Machine), read).unwrap_err();
-    assert_eq!(error.to_string(), "the firmware cannot start below an SVSM");
-
-    manifest.guest = Some(svsm_igvm::manifest::Guest::of_firmware("firmware".into()));
-    manifest.svsm.base = 0xff00_0000;
-    let error = build_with(&manifest, &Options::new(Loader::Machine), read).unwrap_err();
-    assert!(
-        matches!(error, Error::GuestOverlap { base: 0xffff_e000 }),
-        "{error}"
-    );
 }

@@ -6,17 +6,18 @@
     reason = "what fails here is the test; a host in it that reads and writes shared pages"
 )]
 
+#[path = "support/exits.rs"]
+mod exits;
+
 use core::cell::RefCell;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use exits::{Exits, OnlyExits};
 use svsm_platform::{
-    addr::{Gpa, Gva},
-    level::Vmpl,
+    addr::Gpa,
     snp::{
-        Error, Ghcb, GhcbMessenger, GhcbPage, SharedPage,
-        ghcb::GuestRequestStatus,
-        insn::{Insn, Raw, RawQuery, RmpSize},
+        Error, Ghcb, GhcbMessenger, GhcbPage, SharedPage, ghcb::GuestRequestStatus,
         message::GuestRequest,
     },
 };
@@ -68,27 +69,8 @@ fn fill(page: &[AtomicU64; 512], byte: u8) {
     }
 }
 
-// SAFETY: no instruction does anything but VMGEXIT, which reads and writes shared pages as a host may.
-unsafe impl Insn for &Host<'_> {
-    unsafe fn pvalidate(&self, _: Gva, _: RmpSize, _: bool) -> Raw {
-        Raw::Faulted
-    }
-
-    unsafe fn rmpadjust(&self, _: Gva, _: RmpSize, _: u64) -> Raw {
-        Raw::Faulted
-    }
-
-    fn rmpquery(&self, _: Gva, _: Vmpl) -> RawQuery {
-        RawQuery {
-            raw: Raw::Faulted,
-            size: 0,
-            word: 0,
-        }
-    }
-
-    fn flush_all(&self) {}
-
-    unsafe fn vmgexit(&self, request: u64) -> u64 {
+impl Exits for Host<'_> {
+    fn exit(&self, request: u64) -> u64 {
         assert_eq!(request, GHCB);
         let ghcb = words(&self.memory.ghcb);
         let field = |offset: usize| ghcb[offset / 8].load(Ordering::SeqCst);
@@ -129,7 +111,7 @@ fn pass(
     };
     let at = |address| Gpa::new(address).unwrap();
     // SAFETY: the pages are shared with the host above and with nobody else.
-    let ghcb = unsafe { Ghcb::new(&memory.ghcb, at(GHCB), &host) };
+    let ghcb = unsafe { Ghcb::new(&memory.ghcb, at(GHCB), OnlyExits(&host)) };
     let request = (&memory.request, at(REQUEST));
     // SAFETY: as above.
     let messenger = unsafe { GhcbMessenger::new(ghcb, request, (&memory.response, at(RESPONSE))) };

@@ -6,19 +6,18 @@
     reason = "what fails here is the test; a host in it that reads and writes a shared page"
 )]
 
+#[path = "support/exits.rs"]
+mod exits;
+
 use core::cell::RefCell;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use exits::{Exits, OnlyExits};
 use svsm_platform::{
-    addr::{Gpa, Gva},
-    level::Vmpl,
+    addr::Gpa,
     seam::PortCall,
-    snp::{
-        Ghcb, GhcbPage,
-        ghcb::BUFFER_BYTES,
-        insn::{Insn, Raw, RawQuery, RmpSize},
-    },
+    snp::{Ghcb, GhcbPage, ghcb::BUFFER_BYTES},
 };
 
 const GHCB: u64 = 0x1000;
@@ -68,27 +67,8 @@ impl<'m> Host<'m> {
     }
 }
 
-// SAFETY: no instruction does anything but VMGEXIT, which reads and writes a shared page as a host may.
-unsafe impl Insn for &Host<'_> {
-    unsafe fn pvalidate(&self, _: Gva, _: RmpSize, _: bool) -> Raw {
-        Raw::Faulted
-    }
-
-    unsafe fn rmpadjust(&self, _: Gva, _: RmpSize, _: u64) -> Raw {
-        Raw::Faulted
-    }
-
-    fn rmpquery(&self, _: Gva, _: Vmpl) -> RawQuery {
-        RawQuery {
-            raw: Raw::Faulted,
-            size: 0,
-            word: 0,
-        }
-    }
-
-    fn flush_all(&self) {}
-
-    unsafe fn vmgexit(&self, request: u64) -> u64 {
+impl Exits for Host<'_> {
+    fn exit(&self, request: u64) -> u64 {
         let [code, info1, info2, scratch] = [0x390, 0x398, 0x3a0, 0x3a8].map(|at| self.field(at));
         assert_eq!((code, scratch), (0x7b, GHCB + BUFFER as u64));
         self.seen.borrow_mut().push([info1, info2]);
@@ -113,9 +93,9 @@ unsafe impl Insn for &Host<'_> {
     }
 }
 
-fn ghcb<'m>(host: &'m Host<'m>) -> Ghcb<'m, &'m Host<'m>> {
+fn ghcb<'m>(host: &'m Host<'m>) -> Ghcb<'m, OnlyExits<'m, Host<'m>>> {
     // SAFETY: the page is shared with the host above and with nobody else.
-    unsafe { Ghcb::new(host.page, Gpa::new(GHCB).unwrap(), host) }
+    unsafe { Ghcb::new(host.page, Gpa::new(GHCB).unwrap(), OnlyExits(host)) }
 }
 
 fn buffer(host: &Host<'_>) -> Vec<u8> {

@@ -28,7 +28,7 @@ pub(crate) fn manifest() -> Manifest {
     Manifest::parse(MANIFEST, "image.toml").unwrap()
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     match path.to_str() {
         Some("svsm") => Ok(elf::program(IMAGE)),
         Some("stage2") => Ok(elf::file(
